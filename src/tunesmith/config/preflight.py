@@ -1,0 +1,11 @@
+"""Section ``preflight``: the probes that run before the first step."""
+
+from __future__ import annotations
+
+from tunesmith.config.section import Section, key
+
+
+class PreflightSection(Section):
+    """Which probes are left out. The run records that they were."""
+
+    skip: tuple[str, ...] = key((), "Names of probes to leave out.", flat="preflight_skip", readers="tunesmith.runs.preflight")
