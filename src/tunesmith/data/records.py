@@ -75,3 +75,33 @@ class Conversation:
 
 
 Record = Text | Segments | Conversation
+
+
+class RowError(Exception):
+    """One row cannot be used: ``field`` of it, what is wrong, and what to change.
+
+    Raised by formats and renderers; whoever reads the row knows where it is. It crosses process
+    borders, so that its arguments are plain strings.
+    """
+
+    def __init__(self, field: str, message: str, fix: str) -> None:
+        super().__init__(field, message, fix)
+        self.field = field
+        self.message = message
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"`{self.field}`: {self.message}" if self.field else self.message
+
+
+@dataclass(frozen=True, slots=True)
+class Lint:
+    """Something in a row that may be meant but often is not; it is counted, not refused.
+
+    ``code`` groups equal findings (``empty-answer``), ``message`` says this one, ``source`` is
+    ``file:row`` ("" until somebody who knows it fills it in).
+    """
+
+    code: str
+    message: str
+    source: str = ""
