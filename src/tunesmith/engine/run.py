@@ -1,0 +1,100 @@
+"""``Run``: the assembled parts of a run, as one frozen dataclass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tunesmith.checkpoint.save import OptimizerState
+from tunesmith.checkpoint.state import TrainState
+from tunesmith.data.batch import Batch
+from tunesmith.data.stream import Stream
+from tunesmith.dist.mesh import Mesh
+from tunesmith.engine.cadence import Cadence
+from tunesmith.engine.events import Events
+from tunesmith.engine.report import Reporter, StepSums
+from tunesmith.engine.scaling import Scale, Unscaled
+from tunesmith.models.policy import Policy
+from tunesmith.objectives.objective import Objective
+
+
+class CountedStream(Stream, Protocol):
+    """A stream that knows how many tokens a step holds before the step is made."""
+
+    def n_tokens(self, step: int) -> int:
+        """Tokens of the step's global batch, padding not counted."""
+        ...
+
+
+class ForwardBackward(Protocol):
+    """How a step's gradient is made: one micro-batch after the other, or a pipeline's schedule."""
+
+    def __call__(self, microbatches: Sequence[Batch], totals: Mapping[str, float]) -> StepSums:
+        """This rank's sums; gradients are in ``.grad``, of the whole step's divided loss."""
+        ...
+
+
+class Optimizer(OptimizerState, Protocol):
+    """What the loop asks of an optimizer, beside its state."""
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the first group."""
+        ...
+
+    def set_rates(self, multiplier: float) -> None:
+        """Set each group's rate to its peak times ``multiplier``."""
+        ...
+
+    def step(self, found_inf: Tensor | None = None) -> None:
+        """Update the weights, unless ``found_inf`` (on the device) is not 0."""
+        ...
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        ...
+
+
+class Checkpoints(Protocol):
+    """Where the run's state goes."""
+
+    def save(self, state: TrainState) -> Path:
+        """The checkpoint's folder, whole and on the disk."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything that the loop needs, built at assembly; only the tensors in it ever change.
+
+    ``schedule`` is a pure function of the finished steps to the rate's multiplier.
+    ``shard`` gives this rank's part of a micro-batch (identity on one device).
+    ``served_weights`` enters the weights that are evaluated, saved and exported, where those are
+    not the ones that step.
+    """
+
+    policy: Policy
+    objective: Objective
+    optimizer: Optimizer
+    schedule: Callable[[int], float]
+    stream: CountedStream
+    held_out: Stream | None
+    forward_backward: ForwardBackward
+    shard: Callable[[Batch], Batch]
+    mesh: Mesh
+    max_norm: float
+    cadence: Cadence
+    checkpoints: Checkpoints
+    report: Reporter
+    seed: int
+    device: torch.device
+    events: Events[Run] = field(default_factory=Events)
+    scale: Scale = field(default_factory=Unscaled)
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+    served_weights: Callable[[], AbstractContextManager[object]] = nullcontext
