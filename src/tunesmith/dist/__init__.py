@@ -1,0 +1,1 @@
+"""Facts about processes and devices, and the few collectives we use."""

@@ -1,0 +1,1 @@
+"""Parameters to updates: groups, optimizers, schedules, clipping."""

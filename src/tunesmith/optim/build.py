@@ -1,0 +1,196 @@
+"""The section becomes an optimizer, and ``Optimizer`` is what the engine holds of it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from tunesmith.config.optim import OptimSection
+from tunesmith.errors import ConfigError, ModelError, Problem
+from tunesmith.optim.adamw_bf16 import AdamWBf16
+from tunesmith.optim.groups import ParamGroup
+from tunesmith.optim.optimizer import Optimizer
+
+Groups = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a maker gets: the section, the device, the seed of stochastic rounding."""
+
+    section: OptimSection
+    device: torch.device
+    seed: int
+    has_bf16: bool
+
+    @property
+    def adam(self) -> dict[str, Any]:
+        """Adam's own arguments."""
+        return {
+            "betas": (self.section.beta1, self.section.beta2),
+            "eps": self.section.epsilon,
+        } | parse_args(self.section.args)
+
+
+Maker = Callable[[Groups, Recipe], torch.optim.Optimizer]
+
+
+def build_optimizer(
+    groups: list[ParamGroup],
+    section: OptimSection,
+    device: torch.device | str,
+    *,
+    seed: int = 0,
+) -> Optimizer:
+    """The optimizer that ``section`` names, over ``groups``.
+
+    bf16 parameters under an AdamW of torch get ``AdamWBf16``, whose rounding ``seed`` seeds.
+    Raises ``ConfigError`` for an unknown name or argument, ``ModelError`` where a package that it
+    needs is missing.
+    """
+    maker = MAKERS.get(section.optimizer)
+    if maker is None:
+        raise _wrong(
+            "optimizer",
+            f"there is no optimizer `{section.optimizer}`",
+            f"one of {', '.join(sorted(MAKERS))}",
+        )
+    parameters = [parameter for group in groups for parameter in group.parameters.values()]
+    has_bf16 = any(parameter.dtype == torch.bfloat16 for parameter in parameters)
+    recipe = Recipe(section, torch.device(device), seed, has_bf16)
+    inner = maker([_as_dict(group) for group in groups], recipe)
+    return Optimizer(inner, [group.rate for group in groups])
+
+
+def adamw_torch(groups: Groups, recipe: Recipe) -> torch.optim.Optimizer:
+    """Torch's AdamW, many tensors at once where the device gains by it."""
+    return _torch_adamw(groups, recipe, is_fused=False)
+
+
+def adamw_torch_fused(groups: Groups, recipe: Recipe) -> torch.optim.Optimizer:
+    """Torch's AdamW as one kernel a step; it skips steps on the device."""
+    return _torch_adamw(groups, recipe, is_fused=True)
+
+
+def sgd(groups: Groups, recipe: Recipe) -> torch.optim.Optimizer:
+    """Torch's SGD, without momentum unless `optim_args` says so."""
+    return _call(torch.optim.SGD, groups, parse_args(recipe.section.args))
+
+
+def adamw_8bit(groups: Groups, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW of bitsandbytes, its moments in 8 bits."""
+    return _call(_bitsandbytes().optim.AdamW8bit, groups, recipe.adam)
+
+
+def paged_adamw_8bit(groups: Groups, recipe: Recipe) -> torch.optim.Optimizer:
+    """The same with moments that may leave a GPU's memory; on a CPU there is nothing to page."""
+    paged, plain = ("PagedAdamW8bit", "AdamW8bit")
+    name = paged if recipe.device.type == "cuda" else plain
+    return _call(getattr(_bitsandbytes().optim, name), groups, recipe.adam)
+
+
+def paged_adamw_32bit(groups: Groups, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW of bitsandbytes with 32-bit moments that may leave a GPU's memory."""
+    paged, plain = ("PagedAdamW32bit", "AdamW32bit")
+    name = paged if recipe.device.type == "cuda" else plain
+    return _call(getattr(_bitsandbytes().optim, name), groups, recipe.adam)
+
+
+MAKERS: dict[str, Maker] = {
+    "adamw_torch": adamw_torch,
+    "adamw_torch_fused": adamw_torch_fused,
+    "sgd": sgd,
+    "adamw_8bit": adamw_8bit,
+    "adamw_bnb_8bit": adamw_8bit,
+    "paged_adamw_8bit": paged_adamw_8bit,
+    "paged_adamw_32bit": paged_adamw_32bit,
+}
+"""By the name in the YAML."""
+
+
+def parse_args(args: Mapping[str, Any] | str | None) -> dict[str, Any]:
+    """`optim_args` as keywords: a mapping as it is, ``"k=v,k=v"`` taken apart.
+
+    Values are read as Python literals where they are such. Raises ``ConfigError`` for a part
+    without ``=``.
+    """
+    if args is None:
+        return {}
+    if not isinstance(args, str):
+        return {str(name): value for name, value in args.items()}
+    parsed = {}
+    # A comma inside of brackets belongs to the value: betas=(0.9, 0.95).
+    for part in re.split(r",(?![^(\[]*[)\]])", args):
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip():
+            raise _wrong(
+                "optim_args", f"`{part.strip()}` is no `name=value`", "write `name=value,...`"
+            )
+        parsed[name.strip()] = _literal(value.strip())
+    return parsed
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text.title() if text in ("true", "false", "none") else text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _torch_adamw(groups: Groups, recipe: Recipe, *, is_fused: bool) -> torch.optim.Optimizer:
+    if recipe.has_bf16:
+        return _call(AdamWBf16, groups, recipe.adam | {"seed": recipe.seed})
+    # Left to torch (None), `foreach` is chosen where it pays: on GPUs.
+    return _call(torch.optim.AdamW, groups, recipe.adam | {"fused": True if is_fused else None})
+
+
+def _call(
+    kind: Callable[..., torch.optim.Optimizer], groups: Groups, args: dict[str, Any]
+) -> torch.optim.Optimizer:
+    known = [
+        name for name in inspect.signature(kind).parameters if name not in ("params", "groups")
+    ]
+    unknown = sorted(set(args) - set(known))
+    if unknown:
+        raise _wrong(
+            "optim_args", f"the optimizer takes no `{unknown[0]}`", f"it takes {', '.join(known)}"
+        )
+    try:
+        return kind(groups, **args)
+    except (TypeError, ValueError) as error:
+        raise _wrong("optim_args", str(error), "correct the optimizer's arguments") from error
+
+
+def _as_dict(group: ParamGroup) -> dict[str, Any]:
+    parameters: list[nn.Parameter] = list(group.parameters.values())
+    return {
+        "params": parameters,
+        "names": list(group.parameters),
+        "lr": group.rate,
+        "weight_decay": group.weight_decay,
+    }
+
+
+def _bitsandbytes() -> ModuleType:
+    if find_spec("bitsandbytes") is None:
+        raise ModelError(
+            "this optimizer needs bitsandbytes, which is not installed",
+            hint="pip install 'tunesmith[bnb]', or set `optimizer: adamw_torch_fused`",
+            where="optimizer",
+        )
+    return import_module("bitsandbytes")
+
+
+def _wrong(key: str, message: str, fix: str) -> ConfigError:
+    problem = Problem(code="out-of-range", message=message, fix=fix, key=key)
+    return ConfigError(message, hint=fix, where=key, problems=[problem])

@@ -1,0 +1,323 @@
+"""Schedules: pure functions from the number of a step to a multiplier of the peak rate.
+
+Step 0 is the first. The names and values are transformers' own (`transformers.get_scheduler`), and
+axolotl's for `one_cycle`, `rex` and the floor of `cosine`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from tunesmith.config.optim import OptimSection
+from tunesmith.errors import ConfigError, Problem
+
+Schedule = Callable[[int], float]
+Ramp = Literal["linear", "cosine", "1-sqrt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What every schedule knows: all steps, those of the warm-up, and the peak rate."""
+
+    steps: int
+    warmup: int
+    rate: float
+
+    def progress(self, step: int) -> float:
+        """How much of the time after the warm-up has passed, 0 to 1 (and beyond)."""
+        return (step - self.warmup) / max(1, self.steps - self.warmup)
+
+    def rise(self, step: int) -> float | None:
+        """The multiplier of the linear warm-up, or None after it."""
+        return step / max(1, self.warmup) if step < self.warmup else None
+
+
+def build_schedule(section: OptimSection, steps: int, warmup_steps: int) -> Schedule:
+    """The schedule that ``section`` names, over ``steps`` of which ``warmup_steps`` warm up.
+
+    Raises ``ConfigError`` for an unknown name or an argument that the schedule does not take.
+    """
+    maker = SCHEDULES.get(section.schedule)
+    if maker is None:
+        raise _wrong(
+            "lr_scheduler",
+            f"there is no schedule `{section.schedule}`",
+            f"one of {', '.join(sorted(SCHEDULES))}",
+        )
+    given = dict(section.schedule_args or {})
+    floor = section.cosine_min_lr_ratio
+    if floor is not None and section.schedule in ("cosine", "rex"):
+        given.setdefault("min_lr_rate", floor)
+    span = Span(steps, warmup_steps, section.learning_rate)
+    known = list(inspect.signature(maker).parameters)[1:]
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise _wrong(
+            "lr_scheduler_kwargs",
+            f"the schedule `{section.schedule}` takes no `{unknown[0]}`",
+            f"it takes {', '.join(known) or 'no arguments'}",
+        )
+    try:
+        return maker(span, **given)
+    except (TypeError, ValueError) as error:
+        raise _wrong(
+            "lr_scheduler_kwargs", str(error), "correct the schedule's arguments"
+        ) from error
+
+
+def count_warmup(section: OptimSection, steps: int) -> int:
+    """How many steps warm up: `warmup_steps`, `warmup_ratio`, or the default.
+
+    As in axolotl a single step becomes two: the first of them has rate 0, so that one alone would
+    not warm up at all.
+    """
+    if section.warmup_steps is not None:
+        chosen = section.warmup_steps
+    elif section.warmup_ratio is not None:
+        chosen = int(section.warmup_ratio * steps)
+    else:
+        chosen = default_warmup(steps)
+    return 2 if chosen == 1 else chosen
+
+
+def default_warmup(steps: int) -> int:
+    """Three in a hundred steps, at most 100; none in a run of fewer than 34 steps."""
+    return min(int(0.03 * steps), 100)
+
+
+def constant(span: Span) -> Schedule:
+    """The peak, always."""
+    return lambda step: 1.0
+
+
+def constant_with_warmup(span: Span) -> Schedule:
+    """A linear warm-up, then the peak."""
+
+    def at(step: int) -> float:
+        rise = span.rise(step)
+        return 1.0 if rise is None else rise
+
+    return at
+
+
+def linear(span: Span) -> Schedule:
+    """A linear warm-up, then a straight line to 0 at the step after the last."""
+
+    def at(step: int) -> float:
+        rise = span.rise(step)
+        return max(0.0, 1.0 - span.progress(step)) if rise is None else rise
+
+    return at
+
+
+def cosine(span: Span, num_cycles: float = 0.5, min_lr_rate: float = 0.0) -> Schedule:
+    """A linear warm-up, then a cosine down to ``min_lr_rate`` of the peak."""
+
+    def at(step: int) -> float:
+        rise = span.rise(step)
+        if rise is not None:
+            return rise
+        wave = 0.5 * (1.0 + math.cos(math.pi * num_cycles * 2.0 * span.progress(step)))
+        return max(0.0, wave * (1 - min_lr_rate) + min_lr_rate)
+
+    return at
+
+
+def cosine_with_min_lr(
+    span: Span,
+    num_cycles: float = 0.5,
+    min_lr: float | None = None,
+    min_lr_rate: float | None = None,
+) -> Schedule:
+    """``cosine`` with a floor that must be given, as a rate or as a share of the peak."""
+    return cosine(span, num_cycles, _floor(span, min_lr, min_lr_rate))
+
+
+def cosine_warmup_with_min_lr(
+    span: Span,
+    num_cycles: float = 0.5,
+    min_lr: float | None = None,
+    min_lr_rate: float | None = None,
+    warmup_lr_rate: float | None = None,
+) -> Schedule:
+    """A warm-up that starts above 0 (at ``warmup_lr_rate``), then a cosine one step ahead."""
+    floor = _floor(span, min_lr, min_lr_rate)
+
+    def at(step: int) -> float:
+        if step < span.warmup:
+            if warmup_lr_rate is None:
+                return (step + 1) / max(1, span.warmup)
+            return warmup_lr_rate + (1.0 - warmup_lr_rate) * step / max(1, span.warmup - 1)
+        wave = 0.5 * (1.0 + math.cos(math.pi * num_cycles * 2.0 * span.progress(step + 1)))
+        return max(0.0, wave * (1 - floor) + floor)
+
+    return at
+
+
+def cosine_with_restarts(span: Span, num_cycles: int = 1) -> Schedule:
+    """A linear warm-up, then ``num_cycles`` half cosines, each from the peak to 0."""
+
+    def at(step: int) -> float:
+        rise = span.rise(step)
+        if rise is not None:
+            return rise
+        progress = span.progress(step)
+        if progress >= 1.0:
+            return 0.0
+        return 0.5 * (1.0 + math.cos(math.pi * ((num_cycles * progress) % 1.0)))
+
+    return at
+
+
+def polynomial(span: Span, lr_end: float = 1e-7, power: float = 1.0) -> Schedule:
+    """A linear warm-up, then ``remaining ** power`` down to the rate ``lr_end``."""
+    if not span.rate > lr_end:
+        raise ValueError(f"`lr_end` ({lr_end:g}) must be below the peak rate ({span.rate:g})")
+
+    def at(step: int) -> float:
+        rise = span.rise(step)
+        if rise is not None:
+            return rise
+        if step > span.steps:
+            return lr_end / span.rate
+        # A warm-up over all steps leaves nothing to decay over: the last point is the peak.
+        remaining = (1.0 - span.progress(step)) ** power
+        return ((span.rate - lr_end) * remaining + lr_end) / span.rate
+
+    return at
+
+
+def inverse_sqrt(span: Span, timescale: int | None = None) -> Schedule:
+    """A linear warm-up, then one over the square root of time in units of ``timescale``."""
+    scale = timescale if timescale is not None else span.warmup or 10_000
+
+    def at(step: int) -> float:
+        rise = span.rise(step)
+        return 1.0 / math.sqrt((step - span.warmup + scale) / scale) if rise is None else rise
+
+    return at
+
+
+def warmup_stable_decay(
+    span: Span,
+    num_decay_steps: int,
+    num_stable_steps: int | None = None,
+    warmup_type: Ramp = "linear",
+    decay_type: Ramp = "cosine",
+    min_lr_ratio: float = 0.0,
+    num_cycles: float = 0.5,
+) -> Schedule:
+    """Up, level, and down again over the last ``num_decay_steps``."""
+    for kind in (warmup_type, decay_type):
+        if kind not in ("linear", "cosine", "1-sqrt"):
+            raise ValueError(f"`{kind}` is no ramp: linear, cosine or 1-sqrt")
+    stable = num_stable_steps
+    if stable is None:
+        stable = span.steps - span.warmup - num_decay_steps
+    fall_from = span.warmup + stable
+
+    def at(step: int) -> float:
+        if step < span.warmup:
+            share = _ramp(warmup_type, 1.0 - step / span.warmup, 0.5)
+        elif step < fall_from:
+            return 1.0
+        elif step < fall_from + num_decay_steps:
+            share = _ramp(decay_type, (step - fall_from) / num_decay_steps, num_cycles)
+        else:
+            return min_lr_ratio
+        return max(0.0, share * (1.0 - min_lr_ratio) + min_lr_ratio)
+
+    return at
+
+
+def one_cycle(
+    span: Span,
+    pct_start: float | None = None,
+    anneal_strategy: Literal["cos", "linear"] = "cos",
+    div_factor: float = 25.0,
+    final_div_factor: float = 1e4,
+    three_phase: bool = False,
+) -> Schedule:
+    """As torch's ``OneCycleLR``: up from 1/25 of the peak during the warm-up, then far below it."""
+    if anneal_strategy not in ("cos", "linear"):
+        raise ValueError(f"`anneal_strategy` is `{anneal_strategy}`: cos or linear")
+    start, end = 1.0 / div_factor, 1.0 / div_factor / final_div_factor
+    share = span.warmup / span.steps if pct_start is None else pct_start
+    top = share * span.steps - 1.0
+    phases = [(top, start, 1.0), (span.steps - 1.0, 1.0, end)]
+    if three_phase:
+        phases[1:] = [(2.0 * share * span.steps - 2.0, 1.0, start), (span.steps - 1.0, start, end)]
+
+    def at(step: int) -> float:
+        begin = 0.0
+        for finish, low, high in phases:
+            if step <= finish or finish == phases[-1][0]:
+                part = min(1.0, (step - begin) / (finish - begin)) if finish > begin else 1.0
+                if anneal_strategy == "linear":
+                    return (high - low) * part + low
+                return high + (low - high) / 2.0 * (1.0 + math.cos(math.pi * part))
+            begin = finish
+        return end
+
+    return at
+
+
+def rex(span: Span, min_lr_rate: float = 0.0) -> Schedule:
+    """A warm-up that ends on the peak, then ``z / (0.1 + 0.9 z)`` of the time that is left.
+
+    (Chen et al. 2021, arXiv:2107.04197.) The step is counted from 1, as axolotl does.
+    """
+    left = span.steps - span.warmup
+
+    def at(step: int) -> float:
+        number = step + 1
+        if number <= span.warmup:
+            return number / span.warmup
+        after = number - span.warmup
+        if after >= left:
+            return min_lr_rate
+        z = (left - after) / left
+        return min_lr_rate + (1.0 - min_lr_rate) * z / (0.1 + 0.9 * z)
+
+    return at
+
+
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "constant": constant,
+    "constant_with_warmup": constant_with_warmup,
+    "linear": linear,
+    "cosine": cosine,
+    "cosine_with_min_lr": cosine_with_min_lr,
+    "cosine_warmup_with_min_lr": cosine_warmup_with_min_lr,
+    "cosine_with_restarts": cosine_with_restarts,
+    "polynomial": polynomial,
+    "inverse_sqrt": inverse_sqrt,
+    "warmup_stable_decay": warmup_stable_decay,
+    "one_cycle": one_cycle,
+    "rex": rex,
+}
+"""By the name in the YAML."""
+
+
+def _floor(span: Span, min_lr: float | None, min_lr_rate: float | None) -> float:
+    if (min_lr is None) == (min_lr_rate is None):
+        raise ValueError("give one of `min_lr` and `min_lr_rate`")
+    return min_lr / span.rate if min_lr is not None else float(min_lr_rate or 0.0)
+
+
+def _ramp(kind: Ramp, passed: float, num_cycles: float) -> float:
+    """From 1 at ``passed`` 0 down to 0 at 1."""
+    if kind == "linear":
+        return 1.0 - passed
+    if kind == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * num_cycles * 2.0 * passed))
+    return 1.0 - math.sqrt(passed)
+
+
+def _wrong(key: str, message: str, fix: str) -> ConfigError:
+    problem = Problem(code="out-of-range", message=message, fix=fix, key=key)
+    return ConfigError(message, hint=fix, where=key, problems=[problem])
