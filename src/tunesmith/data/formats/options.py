@@ -1,0 +1,76 @@
+"""``FormatOptions``, what a format may know of the config, and the format of a data set entry."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from tunesmith.config.data import DataSection, DatasetEntry, InlineFormat
+from tunesmith.data.records import Record
+from tunesmith.registry import registry
+
+
+def _default_properties() -> dict[str, str]:
+    return {"role": "role", "content": "content"}
+
+
+@dataclass(frozen=True, slots=True)
+class FormatOptions:
+    """What of the config decides how a row is read, as plain data.
+
+    ``properties`` maps a template's key of a turn to the row's key. ``roles`` maps the rows' names
+    of roles to the template's, on top of the built-in ones.
+    """
+
+    field: str | None = None
+    field_messages: str = "messages"
+    field_tools: str = "tools"
+    properties: Mapping[str, str] = dataclasses.field(default_factory=_default_properties)
+    training_key: str | None = None
+    roles: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    drop_system_message: bool = False
+    train_on_inputs: bool = False
+    inline: InlineFormat | None = None
+
+    @classmethod
+    def of(cls, entry: DatasetEntry, data: DataSection) -> FormatOptions:
+        """The options that a data set entry and the section around it ask for."""
+        properties = _default_properties()
+        if entry.message_field_role:
+            properties["role"] = entry.message_field_role
+        if entry.message_field_content:
+            properties["content"] = entry.message_field_content
+        properties |= entry.message_property_mappings or {}
+        return cls(
+            field=entry.field,
+            field_messages=entry.field_messages,
+            field_tools=entry.field_tools,
+            properties=properties,
+            training_key=entry.message_field_training,
+            roles={name: role for role, names in (entry.roles or {}).items() for name in names},
+            drop_system_message=entry.drop_system_message,
+            train_on_inputs=data.train_on_inputs,
+            inline=entry.type if isinstance(entry.type, InlineFormat) else None,
+        )
+
+
+Format = Callable[[Mapping[str, Any], FormatOptions], Record]
+"""A row and its options -> what the row means."""
+
+
+def format_name(entry: DatasetEntry) -> str:
+    """The catalog's name for the entry's ``type``: a mapping is ``inline``."""
+    if isinstance(entry.type, InlineFormat):
+        return "inline"
+    return entry.type or "chat_template"
+
+
+def load_format(entry: DatasetEntry) -> Format:
+    """The function that reads the entry's rows.
+
+    Raises:
+        ConfigError: no format has that name.
+    """
+    return cast(Format, registry("formats").load(format_name(entry)))

@@ -1,0 +1,112 @@
+"""Data sets that the ``datasets`` library keeps: saved to a folder, or on the hub.
+
+The library takes 1.5 s of CPU to import, which a run on local files need not pay; so it is imported
+where it is used. It does not import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.config.data import DatasetEntry
+from tunesmith.data.lines import Row
+from tunesmith.data.splits import Slice
+from tunesmith.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_ROWS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRows:
+    """Data sets that lie in arrow ``files``, and the slices of them that are wanted."""
+
+    files: tuple[Path, ...]
+    parts: tuple[tuple[Slice, Dataset], ...]
+
+    def rows(self) -> Iterator[tuple[int, Row]]:
+        """The rows in order, each with its number in its split, from 1."""
+        for part, dataset in self.parts:
+            yield from part.take(lambda dataset=dataset: _numbered(dataset))  # type: ignore[misc]
+
+
+def is_saved(path: Path) -> bool:
+    """Whether the folder was written by ``Dataset.save_to_disk`` (one split or several)."""
+    one = (path / "state.json").is_file() and (path / "dataset_info.json").is_file()
+    return one or (path / "dataset_dict.json").is_file()
+
+
+def open_saved(path: Path, slices: tuple[Slice, ...]) -> SavedRows:
+    """The data set of a folder that ``save_to_disk`` wrote.
+
+    A folder of one split is taken for whichever split is asked for.
+
+    Raises:
+        DataError: it cannot be loaded, or has no such split.
+    """
+    from datasets import DatasetDict, load_from_disk
+
+    try:
+        loaded = load_from_disk(str(path))
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{path} cannot be loaded as a saved data set: {error}",
+            hint="save it again with `save_to_disk`",
+            where=str(path),
+        ) from error
+    splits = loaded if isinstance(loaded, DatasetDict) else {part.split: loaded for part in slices}
+    return _choose(str(path), splits, slices)
+
+
+def open_hub(entry: DatasetEntry, slices: tuple[Slice, ...]) -> SavedRows:
+    """The entry's data set from the hub, downloaded into the library's own cache.
+
+    Raises:
+        DataError: the hub has no such data set, or cannot be reached.
+    """
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    try:
+        splits = load_dataset(
+            entry.path, name=entry.name, revision=entry.revision, data_files=entry.data_files
+        )
+    except (OSError, ValueError, DatasetsError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"{entry.path} is neither a file or folder here nor a data set that the hub gives: "
+            f"{reason[:300]}",
+            hint="correct `path`, `name` or `revision`, or look at the network; `HF_TOKEN` opens "
+            "private data sets",
+            where=entry.path,
+        ) from error
+    return _choose(entry.path, splits, slices)
+
+
+def _choose(name: str, splits: Any, slices: tuple[Slice, ...]) -> SavedRows:
+    parts = []
+    for part in slices:
+        if part.split not in splits:
+            found = ", ".join(f"`{split}`" for split in splits)
+            raise DataError(
+                f"{name} has no split `{part.split}`", hint=f"`split` can be {found}", where=name
+            )
+        parts.append((part, splits[part.split]))
+    if not any(dataset.num_rows for _, dataset in parts):
+        raise DataError(f"no rows in {name}", hint="choose another `split`", where=name)
+    files = {Path(file["filename"]): None for _, data in parts for file in data.cache_files}
+    return SavedRows(tuple(files), tuple(parts))
+
+
+def _numbered(dataset: Dataset) -> Iterator[tuple[int, Row]]:
+    number = 0
+    for columns in dataset.iter(batch_size=_ROWS):
+        names = list(columns)
+        for values in zip(*columns.values(), strict=True):
+            number += 1
+            yield number, dict(zip(names, values, strict=True))

@@ -1,0 +1,271 @@
+"""A data set entry becomes rows: local files, saved data sets, and the hub.
+
+``locate`` finds out what an entry means without reading rows; ``open_rows`` reads them one after
+the other, in the order of the files' names, in bounded memory.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+
+from tunesmith.config.data import DatasetEntry
+from tunesmith.data.files import data_suffix
+from tunesmith.data.hub import SavedRows, is_saved, open_hub, open_saved
+from tunesmith.data.lines import Row, read_json
+from tunesmith.data.records import Source
+from tunesmith.data.splits import Slice, parse_split
+from tunesmith.data.tables import read_arrow, read_csv, read_parquet, read_text
+from tunesmith.errors import DataError
+from tunesmith.registry import nearest
+
+Reader = Callable[[Path], Iterator[tuple[int, Row]]]
+"""A file -> its rows, each with its line or row number from 1."""
+
+Splits = Mapping[str | None, tuple[Path, ...]]
+"""The files of each split; None for those whose names speak of none."""
+
+_READERS: dict[str, Reader] = {
+    "json": read_json,
+    "jsonl": read_json,
+    "csv": read_csv,
+    "parquet": read_parquet,
+    "arrow": read_arrow,
+    "text": read_text,
+}
+_SUFFIXES = {
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".txt": "text",
+}
+_METADATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """What an entry's path turned out to be: files of one ``kind``, or a ``saved`` data set.
+
+    ``splits`` holds the files of each split; ``saved`` is a folder of ``Dataset.save_to_disk`` or a
+    data set of the hub. ``slices`` say which rows of which split are wanted, in order.
+    """
+
+    splits: Mapping[str, tuple[Path, ...]]
+    kind: str
+    slices: tuple[Slice, ...]
+    saved: SavedRows | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that hold the wanted rows, each once, in order."""
+        if self.saved is not None:
+            return self.saved.files
+        wanted = (path for part in self.slices for path in self.splits[part.split])
+        return tuple(dict.fromkeys(wanted))
+
+
+def locate(entry: DatasetEntry) -> Location:
+    """What the entry's ``path``, ``data_files``, ``ds_type`` and ``split`` mean here.
+
+    Raises:
+        DataError: there is no such file, folder, split or data set, or it holds nothing of use.
+    """
+    path = Path(entry.path).expanduser()
+    if entry.path in _READERS and not path.exists():
+        return _of_files(entry, {"train": _patterns(entry, Path())})
+    if entry.data_files is not None and path.is_dir():
+        return _of_files(entry, {"train": _patterns(entry, path)})
+    slices = parse_split(entry.split)
+    if is_saved(path):
+        return Location({}, "saved", slices, open_saved(path, slices))
+    if path.is_file():
+        # A file that somebody names is what they want, whatever the split is called.
+        return _of_files(entry, {"train": (path,), _split_word(Path(path.name)): (path,)})
+    if path.is_dir():
+        return _of_files(entry, _in_folder(entry, path))
+    if matches := _glob(path):
+        return _of_files(entry, {"train": matches})
+    _refuse_missing(entry)
+    return Location({}, "hub", slices, open_hub(entry, slices))
+
+
+def open_rows(
+    entry: DatasetEntry, index: int, location: Location | None = None
+) -> Iterator[tuple[Source, Row]]:
+    """The entry's rows in order, each with its file and row; a broken row is its ``RowError``.
+
+    ``index`` is the entry's number in the config; ``location`` spares looking a second time.
+
+    Raises:
+        DataError: as ``locate``; also a file that cannot be read or holds no rows.
+    """
+    where = location or locate(entry)
+    if where.saved is not None:
+        for number, row in where.saved.rows():
+            yield Source(index, entry.path, number), row
+        return
+    for part in where.slices:
+        yield from part.take(partial(_read, where.splits[part.split], where.kind, index))
+
+
+def _read(files: tuple[Path, ...], kind: str, index: int) -> Iterator[tuple[Source, Row]]:
+    return chain.from_iterable(_read_one(path, kind, index) for path in files)
+
+
+def _read_one(path: Path, kind: str, index: int) -> Iterator[tuple[Source, Row]]:
+    name = str(path)
+    for number, row in _READERS[kind](path):
+        yield Source(index, name, number), row
+
+
+def _of_files(entry: DatasetEntry, splits: Splits) -> Location:
+    """A location of files, which must be of one kind and hold the splits that are asked for."""
+    slices = parse_split(entry.split)
+    named = {name: files for name, files in splits.items() if name is not None}
+    for part in slices:
+        if part.split not in named:
+            raise DataError(
+                f"{entry.path} has no split `{part.split}`",
+                hint=f"`split` can be {', '.join(f'`{name}`' for name in sorted(named))}",
+                where=entry.path,
+            )
+    location = Location(named, "", slices)
+    kinds = {entry.ds_type or _kind(entry, path): path for path in location.files}
+    if len(kinds) > 1:
+        found = ", ".join(f"{kind} ({path.name})" for kind, path in sorted(kinds.items()))
+        raise DataError(
+            f"{entry.path} holds files of several kinds: {found}",
+            hint="choose the files with `data_files`, or the kind with `ds_type`",
+            where=entry.path,
+        )
+    return replace(location, kind=next(iter(kinds)))
+
+
+def _kind(entry: DatasetEntry, path: Path) -> str:
+    if entry.path in _READERS:
+        return entry.path
+    kind = _SUFFIXES.get(data_suffix(path))
+    if kind is None:
+        raise DataError(
+            f"{path}: the name does not say what kind of file it is",
+            hint=f"set `ds_type` to one of {', '.join(_READERS)}",
+            where=str(path),
+        )
+    return kind
+
+
+def _patterns(entry: DatasetEntry, folder: Path) -> tuple[Path, ...]:
+    """The files that ``data_files`` names, inside ``folder``."""
+    wanted = entry.data_files if entry.data_files is not None else []
+    found: list[Path] = []
+    for pattern in [wanted] if isinstance(wanted, str) else wanted:
+        path = folder / Path(pattern).expanduser()
+        matches = (path,) if path.is_file() else _glob(path)
+        if not matches:
+            raise DataError(
+                f"there is no file {path}",
+                hint=_near_file(path) or "correct `data_files`",
+                where=entry.path,
+            )
+        found += [match for match in matches if match not in found]
+    if not found:
+        raise DataError(
+            f"`path: {entry.path}` needs `data_files`",
+            hint="name the files in `data_files`, or write the file as `path`",
+            where=entry.path,
+        )
+    return tuple(found)
+
+
+def _in_folder(entry: DatasetEntry, folder: Path) -> Splits:
+    """The data files of each split inside a folder, at any depth, sorted by name.
+
+    Hidden files are left out. Where no name speaks of a split, all files are ``train``.
+    """
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    inside = [path for path in files if _is_data(path.relative_to(folder), entry)]
+    if not inside:
+        raise DataError(
+            f"no data files in the folder {folder}",
+            hint=f"it should hold files that end in one of {', '.join(_SUFFIXES)}",
+            where=entry.path,
+        )
+    words = [_split_word(path.relative_to(folder)) for path in inside]
+    if not any(words):
+        return {"train": tuple(inside)}
+    return {
+        word: tuple(path for path, its in zip(inside, words, strict=True) if its == word)
+        for word in dict.fromkeys(words)
+    }
+
+
+def _is_data(path: Path, entry: DatasetEntry) -> bool:
+    hidden = any(part.startswith((".", "__")) for part in path.parts)
+    kind = _SUFFIXES.get(data_suffix(path))
+    of_kind = kind is not None if entry.ds_type is None else kind == _kind_of(entry.ds_type)
+    return of_kind and not hidden and path.name not in _METADATA
+
+
+def _kind_of(ds_type: str) -> str:
+    return "json" if ds_type == "jsonl" else ds_type
+
+
+def _glob(path: Path) -> tuple[Path, ...]:
+    if not glob.has_magic(str(path)):
+        return ()
+    matches = sorted(glob.glob(str(path), recursive=True))
+    return tuple(Path(match) for match in matches if Path(match).is_file())
+
+
+def _split_word(path: Path) -> str | None:
+    """The split that a file's name, or the nearest folder's that does, speaks of."""
+    for part in reversed(path.parts):
+        words = re.split(r"[^a-z]+", part.lower())
+        for split, spellings in _SPLIT_WORDS.items():
+            if any(word in spellings for word in words):
+                return split
+    return None
+
+
+def _refuse_missing(entry: DatasetEntry) -> None:
+    """Raise where the path cannot be a hub id, so that nobody waits for a network."""
+    path = Path(entry.path)
+    if "://" in entry.path:
+        raise DataError(
+            f"{entry.path} is an address; addresses are not read",
+            hint="download the file and write its path",
+            where=entry.path,
+        )
+    is_id = _HUB_ID.fullmatch(entry.path) and data_suffix(path) not in _SUFFIXES
+    if not is_id:
+        raise DataError(
+            f"there is no file or folder {entry.path}",
+            hint=_near_file(path) or "paths start from the folder in which the command runs",
+            where=entry.path,
+        )
+
+
+def _near_file(path: Path) -> str:
+    """A hint at a file of nearly the same name beside the missing one, or ""."""
+    folder = path.expanduser().parent
+    if not folder.is_dir():
+        return f"there is no folder {folder} either"
+    names = (other.name for other in islice(sorted(folder.iterdir()), 10_000))
+    near = nearest(path.name, names)
+    return f"did you mean {folder / near}?" if near else ""
