@@ -1,0 +1,105 @@
+"""What the documents say exists: files that they link to, commands that they show."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.house.source import ROOT, tracked_files
+
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)|!\[[^\]]*\]\(([^)\s]+)\)")
+BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?tunesmith((?: +[a-z][a-z-]*)+)", re.MULTILINE)
+TARGET = re.compile(r"^(?:\$ )?make +([a-z-]+)", re.MULTILINE)
+
+# Somebody's disk, somebody's network, somebody's registry. (Written so as not to match itself.)
+PRIVATE = {
+    "an absolute path of one machine": re.compile(
+        r"(?<![\w./~:-])/(?:home|root|Users|work|opt|mnt|private/var)/\w"
+    ),
+    "an address of a private network": re.compile(
+        r"(?<![\d.])(?:10(?:\.\d{1,3}){3}|192\.168(?:\.\d{1,3}){2}|172\.(?:1[6-9]|2\d|3[01])(?:\.\d{1,3}){2})(?![\d.])"
+    ),
+    "a package index": re.compile(r"(?:--(?:extra-)?index-url|--find-links|-f )[ =]*\S*(?:/)"),
+}
+BINARY = {".safetensors", ".png", ".gif", ".ico", ".gguf", ".parquet", ".arrow", ".gz", ".woff2"}
+
+
+def _documents() -> list[Path]:
+    return [path for path in tracked_files() if path.suffix == ".md"]
+
+
+def _blocks() -> Iterator[tuple[Path, str]]:
+    for path in _documents():
+        for language, body in BLOCK.findall(path.read_text(encoding="utf-8")):
+            if language in ("", "sh", "bash", "shell", "console"):
+                yield path, body
+
+
+def _commands() -> list[tuple[str, list[str]]]:
+    return [
+        (f"{path.relative_to(ROOT)}: tunesmith{words}", words.split())
+        for path, body in _blocks()
+        for words in COMMAND.findall(body)
+    ]
+
+
+def test_relative_links_resolve() -> None:
+    wrong = []
+    for path in _documents():
+        text = BLOCK.sub("", path.read_text(encoding="utf-8"))
+        for found in LINK.findall(text):
+            target = (found[0] or found[1]).partition("#")[0]
+            if not target or re.match(r"[a-z]+:", target):
+                continue
+            if not (path.parent / target).exists():
+                wrong.append(f"{path.relative_to(ROOT)}: {target}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_commands_that_documents_show_exist() -> None:
+    if not (ROOT / "src/tunesmith/cli/main.py").exists():
+        pytest.skip("cli is not built yet")
+    from tunesmith import catalog
+
+    wrong = [place for place, words in _commands() if words[0] not in catalog.COMMANDS]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_make_targets_that_documents_show_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    wrong = [
+        f"{path.relative_to(ROOT)}: make {target}"
+        for path, body in _blocks()
+        for target in TARGET.findall(body)
+        if target not in targets
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_make_target_describes_itself_or_is_a_part() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    described = set(re.findall(r"^([a-z-]+):.*## \w", makefile, re.MULTILINE))
+    parts = {"lint", "types", "contracts", "house"}
+    assert set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)) - described <= parts
+
+
+def test_nothing_names_one_machine() -> None:
+    wrong = []
+    for path in tracked_files():
+        if path.suffix in BINARY:
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        for what, pattern in PRIVATE.items():
+            found = pattern.search(text)
+            if found:
+                line = text.count("\n", 0, found.start()) + 1
+                wrong.append(f"{path.relative_to(ROOT)}:{line}: {what}: {found.group()[:60]}")
+    assert not wrong, "\n".join(wrong)
