@@ -1,0 +1,68 @@
+"""Text to token ids with the character span of each token, by the tokenizers library alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from tunesmith.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Token ids, and for each token the half-open span of the characters that it covers."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+
+class Encoder:
+    """A ``tokenizer.json``, with what it adds around a text kept apart.
+
+    The post-processor is taken off: it adds special tokens, and some trim the blanks off the
+    offsets, which would hide that a token reaches over a turn's border.
+    ``opening`` and ``closing`` are the ids that it puts around a text.
+    """
+
+    def __init__(self, folder: str) -> None:
+        path = Path(folder) / "tokenizer.json"
+        if not path.is_file():
+            raise ModelError(
+                f"the tokenizer has no fast form: {path} is missing",
+                hint="masks need a fast tokenizer (`tokenizer_use_fast: true`); convert it with "
+                "transformers' save_pretrained",
+                where="tokenizer_config",
+            )
+        self._tokenizer = Tokenizer.from_file(str(path))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        whole = self._tokenizer.encode("a").ids
+        bare = self._tokenizer.encode("a", add_special_tokens=False).ids
+        start = next(
+            (at for at in range(len(whole)) if whole[at : at + len(bare)] == bare), len(whole)
+        )
+        self.opening: tuple[int, ...] = tuple(whole[:start])
+        self.closing: tuple[int, ...] = tuple(whole[start + len(bare) :])
+        self._tokenizer.post_processor = None
+        self.special: frozenset[str] = frozenset(
+            token.content
+            for token in self._tokenizer.get_added_tokens_decoder().values()
+            if token.special
+        )
+
+    def encode(self, text: str) -> Encoded:
+        """The text's tokens, nothing added."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return Encoded(encoding.ids, encoding.offsets)
+
+    def encode_each(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, tokenized by itself, nothing added."""
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def text_of(self, token: int) -> str:
+        """The token's own text, special tokens included."""
+        return str(self._tokenizer.decode([token], skip_special_tokens=False))
