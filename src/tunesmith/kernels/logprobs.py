@@ -2,16 +2,17 @@
 
 Dimensions: N positions, D hidden size, V vocabulary, C positions of one chunk.
 
-Post-processing of the head, in this order: ``logits * scale``, then ``cap * tanh(logits / cap)``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -21,13 +22,32 @@ CHUNK = 1024
 """Positions whose logits exist at the same time: 1024 x 128k x 4 bytes is half a GB."""
 
 
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What follows the head: ``logits * scale``, then ``cap * tanh(logits / cap)``."""
+
+    scale: float = 1.0
+    cap: float | None = None
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Return the logits in float32 (float64 stays), scaled and softly capped."""
+        logits = logits.to(_wide(logits.dtype))
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        if self.cap is not None:
+            logits = self.cap * torch.tanh(logits / self.cap)
+        return logits
+
+
+PLAIN = Finish()
+
+
 def chunked_logps(
     hidden_ND: Tensor,
     head: Head,
     targets_N: Tensor,
     *,
-    scale: float = 1.0,
-    cap: float | None = None,
+    finish: Finish = PLAIN,
     chunk: int = CHUNK,
 ) -> Tensor:
     """Return log p(target) for every position, float32 [N] (float64 for float64 logits).
@@ -38,14 +58,14 @@ def chunked_logps(
     """
 
     def one(hidden_CD: Tensor, targets_C: Tensor) -> Tensor:
-        return _logps(finish_logits(head(hidden_CD), scale, cap), targets_C)
+        return _logps(finish(head(hidden_CD)), targets_C)
 
     if hidden_ND.shape[0] == 0:
         # A head that sees no row still takes part, so that its parameters get a gradient of 0.
         return one(hidden_ND, targets_N)
     pieces = [
         checkpoint(one, h, t, use_reentrant=False) if torch.is_grad_enabled() else one(h, t)
-        for h, t in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True)
+        for h, t in zip(torch.split(hidden_ND, chunk), torch.split(targets_N, chunk), strict=True)
     ]
     return torch.cat(pieces)
 
@@ -57,8 +77,7 @@ def linear_logps(
     targets_N: Tensor,
     coefficients_N: Tensor,
     *,
-    scale: float = 1.0,
-    cap: float | None = None,
+    finish: Finish = PLAIN,
     chunk: int = CHUNK,
 ) -> tuple[Tensor, Tensor]:
     """Return ``sum(coefficients * logps)``, with a gradient, and the log-probs, without one.
@@ -72,20 +91,10 @@ def linear_logps(
     if not torch.is_grad_enabled():
         hidden_ND, weight_VD = hidden_ND.detach(), weight_VD.detach()
         bias_V = None if bias_V is None else bias_V.detach()
-    dot, logps_N = _LinearLogps.apply(
-        hidden_ND, weight_VD, bias_V, targets_N, coefficients_N, scale, cap, chunk
+    dot, logps_N = _LinearLogps.apply(  # type: ignore[no-untyped-call]
+        hidden_ND, weight_VD, bias_V, targets_N, coefficients_N, (finish, chunk)
     )
     return dot, logps_N
-
-
-def finish_logits(logits: Tensor, scale: float, cap: float | None) -> Tensor:
-    """Return the logits in float32 (float64 stays), scaled and softly capped."""
-    logits = logits.to(_wide(logits.dtype))
-    if scale != 1.0:
-        logits = logits * scale
-    if cap is not None:
-        logits = cap * torch.tanh(logits / cap)
-    return logits
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -109,18 +118,17 @@ class _LinearLogps(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: Any,
         hidden_ND: Tensor,
         weight_VD: Tensor,
         bias_V: Tensor | None,
         targets_N: Tensor,
         coefficients_N: Tensor,
-        scale: float,
-        cap: float | None,
-        chunk: int,
+        options: tuple[Finish, int],
     ) -> tuple[Tensor, Tensor]:
+        finish, chunk = options
         with torch.autocast(hidden_ND.device.type, enabled=False):
-            grads = _Gradients(hidden_ND, weight_VD, bias_V, ctx.needs_input_grad)  # type: ignore[attr-defined]
+            grads = _Gradients(hidden_ND, weight_VD, bias_V, ctx.needs_input_grad)
             weight = weight_VD.to(hidden_ND.dtype)
             dot = hidden_ND.new_zeros((), dtype=_wide(hidden_ND.dtype))
             logps_N = hidden_ND.new_empty(hidden_ND.shape[0], dtype=dot.dtype)
@@ -130,28 +138,26 @@ class _LinearLogps(torch.autograd.Function):
                 if bias_V is not None:
                     raw_CV += bias_V
                 logps_C, dlogits_CV = _one_chunk(
-                    raw_CV, targets_N[rows], coefficients_N[rows].to(dot.dtype), scale, cap
+                    raw_CV, targets_N[rows], coefficients_N[rows].to(dot.dtype), finish
                 )
                 logps_N[rows] = logps_C
                 dot += (coefficients_N[rows].to(dot.dtype) * logps_C).sum()
                 grads.add(rows, dlogits_CV, weight)
         ctx.save_for_backward(grads.hidden, grads.weight, grads.bias)
-        ctx.dtypes = (weight_VD.dtype, bias_V.dtype if bias_V is not None else None)  # type: ignore[attr-defined]
+        ctx.dtypes = (weight_VD.dtype, bias_V.dtype if bias_V is not None else None)
         ctx.mark_non_differentiable(logps_N)
         return dot, logps_N
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(
-        ctx: FunctionCtx, grad_dot: Tensor, _grad_logps: Tensor
-    ) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias = ctx.saved_tensors  # type: ignore[attr-defined]
-        weight_dtype, bias_dtype = ctx.dtypes  # type: ignore[attr-defined]
+    @once_differentiable
+    def backward(ctx: Any, grad_dot: Tensor, _grad_logps: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias = ctx.saved_tensors
+        weight_dtype, bias_dtype = ctx.dtypes
         return (
             None if hidden is None else hidden * grad_dot.to(hidden.dtype),
             None if weight is None else (weight * grad_dot).to(weight_dtype),
             None if bias is None else (bias * grad_dot).to(bias_dtype),
-            *(None,) * 5,
+            *(None,) * 3,
         )
 
 
@@ -185,21 +191,22 @@ class _Gradients:
 
 
 def _one_chunk(
-    raw_CV: Tensor, targets_C: Tensor, coefficients_C: Tensor, scale: float, cap: float | None
+    raw_CV: Tensor, targets_C: Tensor, coefficients_C: Tensor, finish: Finish
 ) -> tuple[Tensor, Tensor]:
-    """Return the log-probs and d(sum(coefficients * logps)) / d(raw logits); ``raw_CV`` is used up."""
-    if scale != 1.0:
-        raw_CV *= scale
-    if cap is not None:
-        raw_CV.div_(cap).tanh_()
+    """Return the log-probs and d(sum(coefficients * logps)) / d(raw logits); uses up ``raw_CV``."""
+    if finish.scale != 1.0:
+        raw_CV *= finish.scale
+    slope_CV = None
+    if finish.cap is not None:
+        raw_CV.div_(finish.cap).tanh_()
         slope_CV = 1.0 - raw_CV.square()
-        raw_CV *= cap
+        raw_CV *= finish.cap
     logps_CV = F.log_softmax(raw_CV, dim=-1)
     logps_C = logps_CV.gather(-1, targets_C[:, None]).squeeze(-1)
     dlogits_CV = logps_CV.exp_().mul_(-coefficients_C[:, None])
     dlogits_CV.scatter_add_(-1, targets_C[:, None], coefficients_C[:, None])
-    if cap is not None:
+    if slope_CV is not None:
         dlogits_CV *= slope_CV
-    if scale != 1.0:
-        dlogits_CV *= scale
+    if finish.scale != 1.0:
+        dlogits_CV *= finish.scale
     return logps_C, dlogits_CV

@@ -108,7 +108,7 @@ class Policy(nn.Module):
         if self.compute_dtype is None:
             return nullcontext()
         device = batch.segments.device.type
-        return torch.autocast(device, dtype=self.compute_dtype)  # type: ignore[return-value]
+        return torch.autocast(device, dtype=self.compute_dtype)
 
     def _run(self, module: nn.Module, places: Places) -> Tensor:
         """The last hidden state, or the logits of the whole model, by token."""

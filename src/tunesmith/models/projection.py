@@ -5,17 +5,19 @@ Dimensions: S positions, D hidden size, V vocabulary.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from peft.utils.other import ModulesToSaveWrapper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tunesmith.kernels.logprobs import chunked_logps, finish_logits, linear_logps
+from tunesmith.kernels.logprobs import chunked_logps, linear_logps
 from tunesmith.models.heads import Head
 
 
 class Projection:
-    """The output embedding with its scale and cap.
+    """The output embedding and what follows it.
 
     An exact ``nn.Linear``, or one that a modules-to-save wrapper holds, is read by its weight. Any
     other module is called: an adapter on the head would be ignored without an error otherwise.
@@ -24,14 +26,12 @@ class Projection:
     def __init__(self, module: nn.Module, head: Head, compute_dtype: torch.dtype | None) -> None:
         self._module = module
         self._linear = _find_linear(module)
-        self._head = head
+        self._finish = head.finish
         self._compute_dtype = compute_dtype
 
     def logps(self, hidden_SD: Tensor, targets_S: Tensor) -> Tensor:
         """Return log p(target), [S], with a gradient."""
-        return chunked_logps(
-            self._cast(hidden_SD), self._call, targets_S, scale=self._head.scale, cap=self._head.cap
-        )
+        return chunked_logps(self._cast(hidden_SD), self._call, targets_S, finish=self._finish)
 
     def dot(
         self, hidden_SD: Tensor, targets_S: Tensor, coefficients_S: Tensor
@@ -46,13 +46,12 @@ class Projection:
             self._linear.bias,
             targets_S,
             coefficients_S,
-            scale=self._head.scale,
-            cap=self._head.cap,
+            finish=self._finish,
         )
 
     def logits(self, hidden_SD: Tensor) -> Tensor:
         """Return all logits, [S, V] float32, scaled and capped."""
-        return finish_logits(self._call(self._cast(hidden_SD)), self._head.scale, self._head.cap)
+        return self._finish(self._call(self._cast(hidden_SD)))
 
     def _cast(self, hidden_SD: Tensor) -> Tensor:
         return hidden_SD if self._compute_dtype is None else hidden_SD.to(self._compute_dtype)
@@ -72,9 +71,10 @@ class Projection:
 
 def _find_linear(module: nn.Module) -> nn.Linear | None:
     if type(module) is ModulesToSaveWrapper:
-        active = module.active_adapters
-        if module.disable_adapters or not active or active[0] not in module.modules_to_save:
-            module = module.original_module
+        wrapper: Any = module
+        active = wrapper.active_adapters
+        if wrapper.disable_adapters or not active or active[0] not in wrapper.modules_to_save:
+            module = wrapper.original_module
         else:
-            module = module.modules_to_save[active[0]]
+            module = wrapper.modules_to_save[active[0]]
     return module if type(module) is nn.Linear else None

@@ -19,7 +19,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tunesmith.errors import PatchError
-from tunesmith.kernels.attention import masked_attention, varlen_attention
+from tunesmith.kernels.attention import Scoring, masked_attention, varlen_attention
 from tunesmith.patches.patch import Undo
 
 NAME = "tunesmith_varlen"
@@ -81,16 +81,17 @@ def attend(
     by itself; without, the mask rules, and causality where there is none.
     """
     _refuse_the_unknown(module, kwargs)
-    options = {
-        "scaling": kwargs.get("scaling") or query.shape[-1] ** -0.5,
-        "window": kwargs.get("sliding_window"),
-        "softcap": kwargs.get("softcap"),
-        "dropout": kwargs.get("dropout") or 0.0,
-        "sinks": kwargs.get("s_aux"),
-    }
+    scaling = kwargs.get("scaling")
+    scoring = Scoring(
+        scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        window=kwargs.get("sliding_window"),
+        softcap=kwargs.get("softcap"),
+        dropout=kwargs.get("dropout") or 0.0,
+        sinks=kwargs.get("s_aux"),
+    )
     segments, longest = kwargs.get("cu_seq_lens_q"), kwargs.get("max_length_q")
     if segments is None:
-        out = masked_attention(query, key, value, attention_mask, **options)
+        out = masked_attention(query, key, value, attention_mask, scoring=scoring)
     elif attention_mask is not None or longest is None or key.shape[2] != query.shape[2]:
         raise PatchError(
             "packed documents came with a mask or a cache, or without their longest length",
@@ -98,7 +99,7 @@ def attend(
             where=type(module).__name__,
         )
     else:
-        out = varlen_attention(query, key, value, segments, longest, **options)
+        out = varlen_attention(query, key, value, segments, longest, scoring=scoring)
     return out.transpose(1, 2).contiguous(), None
 
 
