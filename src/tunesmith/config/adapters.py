@@ -12,13 +12,83 @@ READER = "tunesmith.models.adapters"
 class AdaptersSection(Section):
     """Which small matrices train in place of the base."""
 
-    kind: Literal["lora", "qlora"] | None = key(None, "`lora`, `qlora` (4-bit base), or nothing for full fine-tuning.", flat="adapter", readers=READER)
-    rank: int = key(8, "LoRA rank.", flat="lora_r", ge=1, readers=READER, when=lambda c: c.adapters.kind is not None, why="adapter is not set")
-    alpha: float = key(16, "LoRA alpha: the update is scaled by alpha / r.", flat="lora_alpha", gt=0, readers=READER, when=lambda c: c.adapters.kind is not None, why="adapter is not set")
-    dropout: float = key(0.0, "Dropout before the adapter.", flat="lora_dropout", ge=0, lt=1, readers=READER, when=lambda c: c.adapters.kind is not None, why="adapter is not set")
-    target_modules: tuple[str, ...] | str | None = key(None, "Names, or one regular expression, of the modules to adapt.", flat="lora_target_modules", readers=READER, when=lambda c: c.adapters.kind is not None, why="adapter is not set")
-    target_linear: bool = key(False, "Adapt every linear layer but the head.", flat="lora_target_linear", readers=READER, when=lambda c: c.adapters.kind is not None, why="adapter is not set")
-    modules_to_save: tuple[str, ...] | None = key(None, "Modules that train whole and are saved with the adapter.", flat="lora_modules_to_save", readers=READER, when=lambda c: c.adapters.kind is not None, why="adapter is not set")
-    fan_in_fan_out: bool | None = key(None, "The base stores weights transposed (Conv1D).", flat="lora_fan_in_fan_out", readers=READER, when=lambda c: c.adapters.kind is not None, why="adapter is not set")
-    rslora: bool = key(False, "Scale by alpha / sqrt(r).", flat="peft_use_rslora", readers=READER, when=lambda c: c.adapters.kind is not None, why="adapter is not set")
-    model_dir: str | None = key(None, "An adapter's folder, to merge or to go on from.", flat="lora_model_dir", readers=READER)
+    kind: Literal["lora", "qlora"] | None = key(
+        None,
+        "`lora`, `qlora` (4-bit base), or nothing for full fine-tuning.",
+        flat="adapter",
+        readers=READER,
+    )
+    rank: int = key(
+        8,
+        "LoRA rank.",
+        flat="lora_r",
+        ge=1,
+        readers=READER,
+        when=lambda c: c.adapters.kind is not None,
+        why="adapter is not set",
+    )
+    alpha: float = key(
+        16,
+        "LoRA alpha: the update is scaled by alpha / r.",
+        flat="lora_alpha",
+        gt=0,
+        readers=READER,
+        when=lambda c: c.adapters.kind is not None,
+        why="adapter is not set",
+    )
+    dropout: float = key(
+        0.0,
+        "Dropout before the adapter.",
+        flat="lora_dropout",
+        ge=0,
+        lt=1,
+        readers=READER,
+        when=lambda c: c.adapters.kind is not None,
+        why="adapter is not set",
+    )
+    target_modules: tuple[str, ...] | str | None = key(
+        None,
+        "Names, or one regular expression, of the modules to adapt.",
+        flat="lora_target_modules",
+        readers=READER,
+        when=lambda c: c.adapters.kind is not None,
+        why="adapter is not set",
+    )
+    target_linear: bool = key(
+        False,
+        "Adapt every linear layer but the head.",
+        flat="lora_target_linear",
+        readers=READER,
+        when=lambda c: c.adapters.kind is not None,
+        why="adapter is not set",
+    )
+    modules_to_save: tuple[str, ...] | None = key(
+        None,
+        "Modules that train whole and are saved with the adapter.",
+        flat="lora_modules_to_save",
+        readers=READER,
+        when=lambda c: c.adapters.kind is not None,
+        why="adapter is not set",
+    )
+    fan_in_fan_out: bool | None = key(
+        None,
+        "The base stores weights transposed (Conv1D).",
+        flat="lora_fan_in_fan_out",
+        readers=READER,
+        when=lambda c: c.adapters.kind is not None,
+        why="adapter is not set",
+    )
+    rslora: bool = key(
+        False,
+        "Scale by alpha / sqrt(r).",
+        flat="peft_use_rslora",
+        readers=READER,
+        when=lambda c: c.adapters.kind is not None,
+        why="adapter is not set",
+    )
+    model_dir: str | None = key(
+        None,
+        "An adapter's folder, to merge or to go on from.",
+        flat="lora_model_dir",
+        readers=READER,
+    )

@@ -10,11 +10,52 @@ from tunesmith.config.section import Section, key
 class CheckpointSection(Section):
     """What is written, and when."""
 
-    output_dir: str = key("./outputs", "Where everything of the run goes.", flat="output_dir", min_length=1, readers="tunesmith.runs.assemble")
-    strategy: Literal["no", "steps", "epoch"] | None = key(None, "`no`, `steps` or `epoch`.", flat="save_strategy", readers="tunesmith.engine.cadence")
-    steps: float | None = key(None, "Every so many steps; below 1 a share of all steps.", flat="save_steps", gt=0, readers="tunesmith.engine.cadence")
-    per_epoch: float | None = key(None, "So many times an epoch.", flat="saves_per_epoch", ge=0, readers="tunesmith.engine.cadence")
-    keep: int | None = key(None, "How many checkpoints stay.", flat="save_total_limit", ge=1, readers="tunesmith.checkpoint.layout")
-    weights_only: bool = key(False, "Save no optimizer state: such a checkpoint cannot be resumed.", flat="save_only_model", readers="tunesmith.checkpoint.save")
-    resume_from: str | None = key(None, "A checkpoint's folder to go on from.", flat="resume_from_checkpoint", readers="tunesmith.runs.assemble")
-    auto_resume: bool = key(True, "Go on by itself when `output_dir` holds an unfinished run.", flat="auto_resume_from_checkpoints", readers="tunesmith.runs.assemble")
+    output_dir: str = key(
+        "./outputs",
+        "Where everything of the run goes.",
+        flat="output_dir",
+        min_length=1,
+        readers="tunesmith.runs.assemble",
+    )
+    strategy: Literal["no", "steps", "epoch"] | None = key(
+        None, "`no`, `steps` or `epoch`.", flat="save_strategy", readers="tunesmith.engine.cadence"
+    )
+    steps: float | None = key(
+        None,
+        "Every so many steps; below 1 a share of all steps.",
+        flat="save_steps",
+        gt=0,
+        readers="tunesmith.engine.cadence",
+    )
+    per_epoch: float | None = key(
+        None,
+        "So many times an epoch.",
+        flat="saves_per_epoch",
+        ge=0,
+        readers="tunesmith.engine.cadence",
+    )
+    keep: int | None = key(
+        None,
+        "How many checkpoints stay.",
+        flat="save_total_limit",
+        ge=1,
+        readers="tunesmith.checkpoint.layout",
+    )
+    weights_only: bool = key(
+        False,
+        "Save no optimizer state: such a checkpoint cannot be resumed.",
+        flat="save_only_model",
+        readers="tunesmith.checkpoint.save",
+    )
+    resume_from: str | None = key(
+        None,
+        "A checkpoint's folder to go on from.",
+        flat="resume_from_checkpoint",
+        readers="tunesmith.runs.assemble",
+    )
+    auto_resume: bool = key(
+        True,
+        "Go on by itself when `output_dir` holds an unfinished run.",
+        flat="auto_resume_from_checkpoints",
+        readers="tunesmith.runs.assemble",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from tunesmith.config.section import Section, key
 
@@ -12,14 +12,28 @@ TrainOn = Literal["turn", "all", "last", "none"]
 class InlineFormat(Section):
     """A data set's ``type`` written out as a mapping."""
 
-    system_prompt: str = key("", "System text of every row.", readers="tunesmith.data.formats.inline")
-    system_format: str = key("{system}", "How the system text is set.", readers="tunesmith.data.formats.inline")
-    field_system: str | None = key(None, "Field of the row's own system text.", readers="tunesmith.data.formats.inline")
-    field_instruction: str = key("instruction", "Field of the instruction.", readers="tunesmith.data.formats.inline")
+    system_prompt: str = key(
+        "", "System text of every row.", readers="tunesmith.data.formats.inline"
+    )
+    system_format: str = key(
+        "{system}", "How the system text is set.", readers="tunesmith.data.formats.inline"
+    )
+    field_system: str | None = key(
+        None, "Field of the row's own system text.", readers="tunesmith.data.formats.inline"
+    )
+    field_instruction: str = key(
+        "instruction", "Field of the instruction.", readers="tunesmith.data.formats.inline"
+    )
     field_input: str = key("input", "Field of the input.", readers="tunesmith.data.formats.inline")
-    field_output: str = key("output", "Field of the answer.", readers="tunesmith.data.formats.inline")
-    format: str | None = key(None, "The prompt where the row has an input.", readers="tunesmith.data.formats.inline")
-    no_input_format: str | None = key(None, "The prompt where it has none.", readers="tunesmith.data.formats.inline")
+    field_output: str = key(
+        "output", "Field of the answer.", readers="tunesmith.data.formats.inline"
+    )
+    format: str | None = key(
+        None, "The prompt where the row has an input.", readers="tunesmith.data.formats.inline"
+    )
+    no_input_format: str | None = key(
+        None, "The prompt where it has none.", readers="tunesmith.data.formats.inline"
+    )
 
 
 class DatasetEntry(Section):
@@ -27,24 +41,41 @@ class DatasetEntry(Section):
 
     path: str = key(..., "A hub id, file, folder or glob.", readers="tunesmith.data.sources")
     type: str | InlineFormat | None = key(
-        None, "The format's name, or a mapping of fields and formats; `chat_template` when left out.",
+        None,
+        "The format's name, or a mapping of fields and formats; `chat_template` when left out.",
         readers="tunesmith.data.formats",
     )
-    name: str | None = key(None, "The hub data set's configuration.", readers="tunesmith.data.sources")
-    split: str | None = key(None, "Which split, slices allowed (`train[:10%]`).", readers="tunesmith.data.sources")
-    revision: str | None = key(None, "Commit, branch or tag of the hub repository.", readers="tunesmith.data.sources")
-    data_files: str | list[str] | None = key(None, "Files inside `path`.", readers="tunesmith.data.sources")
+    name: str | None = key(
+        None, "The hub data set's configuration.", readers="tunesmith.data.sources"
+    )
+    split: str | None = key(
+        None, "Which split, slices allowed (`train[:10%]`).", readers="tunesmith.data.sources"
+    )
+    revision: str | None = key(
+        None, "Commit, branch or tag of the hub repository.", readers="tunesmith.data.sources"
+    )
+    data_files: str | list[str] | None = key(
+        None, "Files inside `path`.", readers="tunesmith.data.sources"
+    )
     ds_type: Literal["json", "jsonl", "csv", "parquet", "arrow", "text"] | None = key(
         None, "The files' format, when their names do not say.", readers="tunesmith.data.sources"
     )
-    field: str | None = key(None, "Field of the text (`completion`).", readers="tunesmith.data.formats.completion")
-    field_messages: str = key("messages", "Field of the turns.", readers="tunesmith.data.formats.chat")
+    field: str | None = key(
+        None, "Field of the text (`completion`).", readers="tunesmith.data.formats.completion"
+    )
+    field_messages: str = key(
+        "messages", "Field of the turns.", readers="tunesmith.data.formats.chat"
+    )
     field_tools: str = key("tools", "Field of the tools.", readers="tunesmith.data.formats.chat")
     message_property_mappings: dict[str, str] | None = key(
         None, "Template key -> row key, for each turn.", readers="tunesmith.data.formats.chat"
     )
-    message_field_role: str | None = key(None, "Old spelling: the turn's role key.", readers="tunesmith.data.formats.chat")
-    message_field_content: str | None = key(None, "Old spelling: the turn's content key.", readers="tunesmith.data.formats.chat")
+    message_field_role: str | None = key(
+        None, "Old spelling: the turn's role key.", readers="tunesmith.data.formats.chat"
+    )
+    message_field_content: str | None = key(
+        None, "Old spelling: the turn's content key.", readers="tunesmith.data.formats.chat"
+    )
     message_field_training: str | None = key(
         None, "Key of a turn's own wish to train.", readers="tunesmith.data.formats.chat"
     )
@@ -52,18 +83,30 @@ class DatasetEntry(Section):
         None, "Template role -> names in the rows.", readers="tunesmith.data.formats.chat"
     )
     roles_to_train: list[str] | None = key(
-        None, "Roles whose turns train; `[assistant]` when left out.", readers="tunesmith.data.masking"
+        None,
+        "Roles whose turns train; `[assistant]` when left out.",
+        readers="tunesmith.data.masking",
     )
     train_on_eos: TrainOn | None = key(
-        None, "Which ends of turn train: of trained turns, all, the last, none.", readers="tunesmith.data.masking"
+        None,
+        "Which ends of turn train: of trained turns, all, the last, none.",
+        readers="tunesmith.data.masking",
     )
-    train_on_eot: TrainOn | None = key(None, "The same for `eot_tokens`.", readers="tunesmith.data.masking")
-    drop_system_message: bool = key(False, "Leave system turns out.", readers="tunesmith.data.formats.chat")
-    chat_template: str | None = key(None, "This data set's own template.", readers="tunesmith.data.templates")
-    chat_template_jinja: str | None = key(None, "Its text or file.", readers="tunesmith.data.templates")
+    train_on_eot: TrainOn | None = key(
+        None, "The same for `eot_tokens`.", readers="tunesmith.data.masking"
+    )
+    drop_system_message: bool = key(
+        False, "Leave system turns out.", readers="tunesmith.data.formats.chat"
+    )
+    chat_template: str | None = key(
+        None, "This data set's own template.", readers="tunesmith.data.templates"
+    )
+    chat_template_jinja: str | None = key(
+        None, "Its text or file.", readers="tunesmith.data.templates"
+    )
     history: Literal["whole", "expand", "last"] | None = key(
         None,
-        "For templates that change earlier turns: `expand` (a sample a turn) or `last` (only the last trains).",
+        "Where a template changes earlier turns: `expand` (a sample a turn), `last` (it alone trains).",
         readers="tunesmith.data.masking",
     )
 
@@ -78,28 +121,47 @@ class DataSection(Section):
         (), "Held-out data sets.", flat="test_datasets", readers="tunesmith.data.prepare"
     )
     val_set_size: float = key(
-        0.0, "Held-out share (below 1) or number of rows.", flat="val_set_size", ge=0,
+        0.0,
+        "Held-out share (below 1) or number of rows.",
+        flat="val_set_size",
+        ge=0,
         readers="tunesmith.data.prepare",
     )
     prepared_path: str | None = key(
-        None, "Folder of the prepared cache.", flat="dataset_prepared_path", readers="tunesmith.data.cache"
+        None,
+        "Folder of the prepared cache.",
+        flat="dataset_prepared_path",
+        readers="tunesmith.data.cache",
     )
     workers: int | None = key(
-        None, "Processes that prepare data.", flat="dataset_num_proc", ge=1, readers="tunesmith.data.prepare"
+        None,
+        "Processes that prepare data.",
+        flat="dataset_num_proc",
+        ge=1,
+        readers="tunesmith.data.prepare",
     )
     shuffle_merged: bool = key(
-        True, "Shuffle the merged data sets (the order of training is drawn each epoch either way).",
-        flat="shuffle_merged_datasets", readers="tunesmith.data.stream",
+        True,
+        "Shuffle the merged data sets (the order of training is drawn each epoch either way).",
+        flat="shuffle_merged_datasets",
+        readers="tunesmith.data.stream",
     )
     curriculum: bool = key(
-        False, "Keep the order of the data.", flat="curriculum_sampling", readers="tunesmith.data.stream"
+        False,
+        "Keep the order of the data.",
+        flat="curriculum_sampling",
+        readers="tunesmith.data.stream",
     )
     train_on_inputs: bool = key(
-        False, "Train on prompts too (not for `chat_template`).", flat="train_on_inputs",
+        False,
+        "Train on prompts too (not for `chat_template`).",
+        flat="train_on_inputs",
         readers="tunesmith.data.formats",
     )
     exact_deduplication: bool = key(
-        False, "Drop rows that are equal in tokens.", flat="dataset_exact_deduplication",
+        False,
+        "Drop rows that are equal in tokens.",
+        flat="dataset_exact_deduplication",
         readers="tunesmith.data.prepare",
     )
     group_by_length: bool = key(

@@ -12,7 +12,19 @@ READER = "tunesmith.engine.cadence"
 class EvaluationSection(Section):
     """When to evaluate."""
 
-    strategy: Literal["no", "steps", "epoch"] | None = key(None, "`no`, `steps` or `epoch`.", flat="eval_strategy", readers=READER)
-    steps: float | None = key(None, "Every so many steps; below 1 a share of all steps.", flat="eval_steps", gt=0, readers=READER)
-    per_epoch: float | None = key(None, "So many times an epoch.", flat="evals_per_epoch", ge=0, readers=READER)
-    first: bool = key(False, "Evaluate before the first step too.", flat="eval_first", readers=READER)
+    strategy: Literal["no", "steps", "epoch"] | None = key(
+        None, "`no`, `steps` or `epoch`.", flat="eval_strategy", readers=READER
+    )
+    steps: float | None = key(
+        None,
+        "Every so many steps; below 1 a share of all steps.",
+        flat="eval_steps",
+        gt=0,
+        readers=READER,
+    )
+    per_epoch: float | None = key(
+        None, "So many times an epoch.", flat="evals_per_epoch", ge=0, readers=READER
+    )
+    first: bool = key(
+        False, "Evaluate before the first step too.", flat="eval_first", readers=READER
+    )

@@ -17,22 +17,32 @@ class ModelSection(Section):
         readers="tunesmith.models.load",
     )
     config_path: str | None = key(
-        None, "Read the model's config from here instead.", flat="base_model_config",
+        None,
+        "Read the model's config from here instead.",
+        flat="base_model_config",
         readers="tunesmith.models.load",
     )
     revision: str | None = key(
-        None, "Commit, branch or tag of the hub repository.", flat="revision_of_model",
+        None,
+        "Commit, branch or tag of the hub repository.",
+        flat="revision_of_model",
         readers="tunesmith.models.load tunesmith.models.tokenizer",
     )
     class_name: str | None = key(
-        None, "The transformers class to load; `AutoModelForCausalLM` when left out.",
-        flat="model_type", readers="tunesmith.models.load",
+        None,
+        "The transformers class to load; `AutoModelForCausalLM` when left out.",
+        flat="model_type",
+        readers="tunesmith.models.load",
     )
     trust_remote_code: bool = key(
-        False, "Run code from the model's repository. Refused unless transformers lacks the class.",
-        flat="trust_remote_code", readers="tunesmith.models.load",
+        False,
+        "Run code from the model's repository. Refused unless transformers lacks the class.",
+        flat="trust_remote_code",
+        readers="tunesmith.models.load",
     )
     config_overrides: dict[str, Any] | None = key(
-        None, "Fields of the model's config to overwrite.", flat="overrides_of_model_config",
+        None,
+        "Fields of the model's config to overwrite.",
+        flat="overrides_of_model_config",
         readers="tunesmith.models.load",
     )

@@ -11,33 +11,60 @@ class PackingSection(Section):
     """How documents share a row."""
 
     sequence_len: int = key(
-        512, "Tokens in a row at most.", flat="sequence_len", ge=2, readers="tunesmith.data.packing tunesmith.data.prepare"
+        512,
+        "Tokens in a row at most.",
+        flat="sequence_len",
+        ge=2,
+        readers="tunesmith.data.packing tunesmith.data.prepare",
     )
     eval_sequence_len: int | None = key(
-        None, "The same for held-out rows.", flat="eval_sequence_len", ge=2, readers="tunesmith.runs.plan"
+        None,
+        "The same for held-out rows.",
+        flat="eval_sequence_len",
+        ge=2,
+        readers="tunesmith.runs.plan",
     )
     sample_packing: bool = key(
-        False, "Put several documents into a row; each sees only itself.", flat="sample_packing",
+        False,
+        "Put several documents into a row; each sees only itself.",
+        flat="sample_packing",
         readers="tunesmith.data.packing",
     )
     eval_sample_packing: bool | None = key(
-        None, "The same for held-out rows; follows `sample_packing`.", flat="eval_sample_packing",
+        None,
+        "The same for held-out rows; follows `sample_packing`.",
+        flat="eval_sample_packing",
         readers="tunesmith.runs.plan",
     )
     pad_to_sequence_len: bool | None = key(
-        None, "Fill every micro-batch up to one length (static shapes).", flat="pad_to_sequence_len",
+        None,
+        "Fill every micro-batch up to one length (static shapes).",
+        flat="pad_to_sequence_len",
         readers="tunesmith.data.collate",
     )
     sequential: bool = key(
-        False, "Pack neighbours only, in order.", flat="sample_packing_sequentially", readers="tunesmith.data.packing"
+        False,
+        "Pack neighbours only, in order.",
+        flat="sample_packing_sequentially",
+        readers="tunesmith.data.packing",
     )
     bin_size: int | None = key(
-        None, "Documents in a row at most.", flat="sample_packing_bin_size", ge=1, readers="tunesmith.data.packing"
+        None,
+        "Documents in a row at most.",
+        flat="sample_packing_bin_size",
+        ge=1,
+        readers="tunesmith.data.packing",
     )
     min_sample_len: int = key(
-        2, "Shorter rows are dropped, with a ledger line.", flat="min_sample_len", ge=1, readers="tunesmith.data.prepare"
+        2,
+        "Shorter rows are dropped, with a ledger line.",
+        flat="min_sample_len",
+        ge=1,
+        readers="tunesmith.data.prepare",
     )
     excess_length: Literal["drop", "truncate", "split", "error", "raise"] = key(
-        "drop", "Rows longer than `sequence_len`: drop, truncate, split or error.",
-        flat="excess_length_strategy", readers="tunesmith.data.prepare",
+        "drop",
+        "Rows longer than `sequence_len`: drop, truncate, split or error.",
+        flat="excess_length_strategy",
+        readers="tunesmith.data.prepare",
     )

@@ -8,4 +8,9 @@ from tunesmith.config.section import Section, key
 class PreflightSection(Section):
     """Which probes are left out. The run records that they were."""
 
-    skip: tuple[str, ...] = key((), "Names of probes to leave out.", flat="preflight_skip", readers="tunesmith.runs.preflight")
+    skip: tuple[str, ...] = key(
+        (),
+        "Names of probes to leave out.",
+        flat="preflight_skip",
+        readers="tunesmith.runs.preflight",
+    )

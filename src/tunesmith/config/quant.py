@@ -10,6 +10,15 @@ from tunesmith.config.section import Section, key
 class QuantSection(Section):
     """How frozen base weights are stored."""
 
-    load_in_4bit: bool = key(False, "bitsandbytes NF4.", flat="load_in_4bit", readers="tunesmith.models.quantize")
-    load_in_8bit: bool = key(False, "bitsandbytes LLM.int8().", flat="load_in_8bit", readers="tunesmith.models.quantize")
-    bnb_args: dict[str, Any] | None = key(None, "Further arguments of BitsAndBytesConfig.", flat="bnb_config_kwargs", readers="tunesmith.models.quantize")
+    load_in_4bit: bool = key(
+        False, "bitsandbytes NF4.", flat="load_in_4bit", readers="tunesmith.models.quantize"
+    )
+    load_in_8bit: bool = key(
+        False, "bitsandbytes LLM.int8().", flat="load_in_8bit", readers="tunesmith.models.quantize"
+    )
+    bnb_args: dict[str, Any] | None = key(
+        None,
+        "Further arguments of BitsAndBytesConfig.",
+        flat="bnb_config_kwargs",
+        readers="tunesmith.models.quantize",
+    )

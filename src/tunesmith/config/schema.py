@@ -12,6 +12,7 @@ from tunesmith.config.model import ModelSection
 from tunesmith.config.optim import BatchSection, OptimSection
 from tunesmith.config.packing import PackingSection
 from tunesmith.config.parallel import PrecisionSection
+from tunesmith.config.plugins import PluginsSection
 from tunesmith.config.preflight import PreflightSection
 from tunesmith.config.quant import QuantSection
 from tunesmith.config.section import Section
@@ -37,3 +38,4 @@ class RunConfig(Section):
     checkpoint: CheckpointSection
     tracking: TrackingSection
     preflight: PreflightSection
+    plugins: PluginsSection

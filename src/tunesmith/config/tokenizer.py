@@ -13,7 +13,9 @@ class SpecialTokens(Section):
     bos_token: str | None = key(None, "Begins a sequence.", readers="tunesmith.models.tokenizer")
     eos_token: str | None = key(None, "Ends a sequence.", readers="tunesmith.models.tokenizer")
     pad_token: str | None = key(None, "Fills a sequence up.", readers="tunesmith.models.tokenizer")
-    unk_token: str | None = key(None, "Stands for the unknown.", readers="tunesmith.models.tokenizer")
+    unk_token: str | None = key(
+        None, "Stands for the unknown.", readers="tunesmith.models.tokenizer"
+    )
     additional_special_tokens: list[str] | None = key(
         None, "More special tokens.", readers="tunesmith.models.tokenizer"
     )
@@ -23,15 +25,21 @@ class TokenizerSection(Section):
     """How text becomes tokens."""
 
     path: str | None = key(
-        None, "The tokenizer, when it is not the base model's.", flat="tokenizer_config",
+        None,
+        "The tokenizer, when it is not the base model's.",
+        flat="tokenizer_config",
         readers="tunesmith.models.tokenizer",
     )
     class_name: str | None = key(
-        None, "The tokenizer's class; `AutoTokenizer` when left out.", flat="tokenizer_type",
+        None,
+        "The tokenizer's class; `AutoTokenizer` when left out.",
+        flat="tokenizer_type",
         readers="tunesmith.models.tokenizer",
     )
     use_fast: bool = key(
-        True, "Use the Rust tokenizer. Offsets need it.", flat="tokenizer_use_fast",
+        True,
+        "Use the Rust tokenizer. Offsets need it.",
+        flat="tokenizer_use_fast",
         readers="tunesmith.models.tokenizer",
     )
     special_tokens: SpecialTokens | None = key(
@@ -39,22 +47,31 @@ class TokenizerSection(Section):
     )
     chat_template: str | None = key(
         None,
-        "`tokenizer_default`, `jinja` (with `chat_template_jinja`), or the name of a known template.",
-        flat="chat_template", readers="tunesmith.data.templates",
+        "`tokenizer_default`, `jinja` (with `chat_template_jinja`), or a known template's name.",
+        flat="chat_template",
+        readers="tunesmith.data.templates",
     )
     chat_template_jinja: str | None = key(
-        None, "The template's text, or a path to a jinja file.", flat="chat_template_jinja",
+        None,
+        "The template's text, or a path to a jinja file.",
+        flat="chat_template_jinja",
         readers="tunesmith.data.templates",
     )
     chat_template_kwargs: dict[str, Any] | None = key(
-        None, "Extra variables for the template.", flat="chat_template_kwargs",
+        None,
+        "Extra variables for the template.",
+        flat="chat_template_kwargs",
         readers="tunesmith.data.templates",
     )
     eot_tokens: list[str] | None = key(
-        None, "Tokens that end a turn beside the tokenizer's eos.", flat="eot_tokens",
+        None,
+        "Tokens that end a turn beside the tokenizer's eos.",
+        flat="eot_tokens",
         readers="tunesmith.data.masking",
     )
     default_system_message: str | None = key(
-        None, "The system message of `chatml` when a row has none.", flat="default_system_message",
+        None,
+        "The system message of `chatml` when a row has none.",
+        flat="default_system_message",
         readers="tunesmith.data.templates",
     )

@@ -8,4 +8,10 @@ from tunesmith.config.section import Section, key
 class TrackingSection(Section):
     """Numbers out. ``metrics.jsonl`` is always written, a line a step."""
 
-    logging_steps: int = key(1, "A line on the terminal every so many steps.", flat="logging_steps", ge=1, readers="tunesmith.engine.cadence")
+    logging_steps: int = key(
+        1,
+        "A line on the terminal every so many steps.",
+        flat="logging_steps",
+        ge=1,
+        readers="tunesmith.engine.cadence",
+    )

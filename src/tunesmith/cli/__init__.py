@@ -1,0 +1,1 @@
+"""Words to calls: the commands of ``tunesmith``. Nothing is decided here."""

@@ -1,0 +1,1 @@
+"""What the user asked for, as frozen typed sections. Imports pydantic and yaml, never torch."""

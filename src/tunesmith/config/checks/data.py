@@ -1,0 +1,174 @@
+"""Rules for data sets, held-out data, templates and lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tunesmith.config.checks.rule import Rule, conflict, missing
+from tunesmith.config.data import DatasetEntry, InlineFormat
+from tunesmith.config.schema import RunConfig
+from tunesmith.errors import Problem
+
+
+def has_data(config: RunConfig) -> Iterator[Problem]:
+    """There is something to train on."""
+    if not config.data.datasets:
+        yield missing(
+            "datasets",
+            "there is nothing to train on (is this a training config?)",
+            "add `datasets:` with `- path: ...` and `type: ...`",
+        )
+
+
+def entries(config: RunConfig) -> Iterator[tuple[str, DatasetEntry]]:
+    """The key of each data set's entry, and the entry."""
+    for name, listed in (
+        ("datasets", config.data.datasets),
+        ("test_datasets", config.data.test_datasets),
+    ):
+        for number, entry in enumerate(listed):
+            yield f"{name}.{number}", entry
+
+
+def paths_are_given(config: RunConfig) -> Iterator[Problem]:
+    """No entry has an empty path."""
+    for key, entry in entries(config):
+        if not entry.path.strip():
+            yield Problem(
+                "out-of-range", "is empty", "name a file, folder or hub id", key=f"{key}.path"
+            )
+
+
+def held_out_once(config: RunConfig) -> Iterator[Problem]:
+    """Held-out data is split off or given, not both."""
+    if config.data.test_datasets and config.data.val_set_size:
+        yield conflict(
+            "val_set_size",
+            "`test_datasets` gives the held-out data already",
+            "take `val_set_size` out",
+        )
+
+
+def held_out_size(config: RunConfig) -> Iterator[Problem]:
+    """A share below 1 or a whole number of rows."""
+    size = config.data.val_set_size
+    if size >= 1 and size != int(size):
+        yield Problem(
+            "out-of-range",
+            f"{size} is neither a share below 1 nor a number of rows",
+            f"use {int(size)} rows, or a share such as 0.05",
+            key="val_set_size",
+        )
+
+
+def evaluation_has_data(config: RunConfig) -> Iterator[Problem]:
+    """A schedule of evaluation needs rows that are held out."""
+    section = config.evaluation
+    if config.data.test_datasets or config.data.val_set_size:
+        return
+    asked = {
+        "eval_steps": section.steps is not None,
+        "evals_per_epoch": bool(section.per_epoch),
+        "eval_strategy": section.strategy not in (None, "no"),
+        "eval_first": section.first,
+    }
+    for key, is_set in asked.items():
+        if is_set:
+            yield conflict(
+                key,
+                "there is no held-out data to evaluate on",
+                f"add `val_set_size: 0.05` or `test_datasets`, or take `{key}` out",
+            )
+            return
+
+
+def templates_have_text(config: RunConfig) -> Iterator[Problem]:
+    """``jinja`` needs the template, and a template's text no other name beside it."""
+    section = config.tokenizer
+    yield from _template_text("", section.chat_template, section.chat_template_jinja)
+    for key, entry in entries(config):
+        own = entry.chat_template_jinja
+        inherited = own if entry.chat_template is None else own or section.chat_template_jinja
+        yield from _template_text(f"{key}.", entry.chat_template, inherited)
+
+
+def _template_text(prefix: str, choice: str | None, text: str | None) -> Iterator[Problem]:
+    if choice == "jinja" and not text:
+        yield missing(
+            f"{prefix}chat_template_jinja",
+            "`chat_template: jinja` needs the template",
+            "give its text or the path of a jinja file",
+        )
+    if text and choice not in (None, "jinja") and prefix == "":
+        yield conflict(
+            "chat_template_jinja",
+            f"is not used with `chat_template: {choice}`",
+            "use `chat_template: jinja`, or take the text out",
+        )
+
+
+def formats_fit(config: RunConfig) -> Iterator[Problem]:
+    """``completion`` alone reads ``field``; only chat data has turns to choose from."""
+    for key, entry in entries(config):
+        kind = "inline" if isinstance(entry.type, InlineFormat) else entry.type or "chat_template"
+        if entry.field is not None and kind != "completion":
+            yield conflict(
+                f"{key}.field",
+                f"is only read by `type: completion`, not by `{kind}`",
+                "take it out",
+            )
+        if kind == "chat_template":
+            continue
+        for name in _CHAT_ONLY:
+            if getattr(entry, name) is not None:
+                yield conflict(
+                    f"{key}.{name}",
+                    f"is only read by `type: chat_template`, not by `{kind}`",
+                    "take it out",
+                )
+
+
+_CHAT_ONLY = (
+    "message_property_mappings",
+    "message_field_training",
+    "roles",
+    "roles_to_train",
+    "train_on_eos",
+    "train_on_eot",
+    "history",
+)
+
+
+def packing_fits(config: RunConfig) -> Iterator[Problem]:
+    """The shortest row that is kept fits into the longest that is allowed."""
+    section = config.packing
+    if section.min_sample_len > section.sequence_len:
+        yield conflict(
+            "min_sample_len",
+            f"{section.min_sample_len} is more than `sequence_len: {section.sequence_len}`",
+            "lower it: no row could be kept",
+        )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(("datasets",), has_data),
+    Rule(("datasets", "test_datasets"), paths_are_given),
+    Rule(("test_datasets", "val_set_size"), held_out_once),
+    Rule(("val_set_size",), held_out_size),
+    Rule(
+        (
+            "eval_steps",
+            "evals_per_epoch",
+            "eval_strategy",
+            "eval_first",
+            "val_set_size",
+            "test_datasets",
+        ),
+        evaluation_has_data,
+    ),
+    Rule(
+        ("chat_template", "chat_template_jinja", "datasets", "test_datasets"), templates_have_text
+    ),
+    Rule(("datasets", "test_datasets"), formats_fit),
+    Rule(("min_sample_len", "sequence_len"), packing_fits),
+)

@@ -1,0 +1,176 @@
+"""Rules for values that are names: of optimizers, schedules, formats, templates, attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from tunesmith import catalog
+from tunesmith.config.checks.data import entries
+from tunesmith.config.checks.rule import Rule
+from tunesmith.config.schema import RunConfig
+from tunesmith.errors import Problem
+from tunesmith.registry import nearest, registry
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Names that axolotl knows and that do not exist here yet.
+_UNBUILT_OPTIMIZERS = _words(
+    """
+    adamw_torch_8bit adamw_torch_4bit adamw_torch_xla adamw_torch_npu_fused adamw_apex_fused
+    adamw_anyprecision ademamix ademamix_8bit paged_ademamix_32bit paged_ademamix_8bit
+    adafactor adagrad adopt_adamw ao_adamw_4bit ao_adamw_8bit ao_adamw_fp8 apollo_adamw
+    apollo_adamw_layerwise came_pytorch dion flash_adamw flash_adam flash_lion flash_sgd
+    flash_sgdw galore_adamw galore_adamw_8bit galore_adamw_layerwise galore_adafactor
+    galore_adafactor_layerwise galore_adamw_8bit_layerwise grokadamw lion lion_32bit
+    lion_8bit paged_lion_32bit paged_lion_8bit lomo adalomo muon optimi_adamw
+    q_galore_adamw8bit rmsprop rmsprop_bnb rmsprop_bnb_8bit rmsprop_bnb_32bit
+    schedule_free_adamw schedule_free_sgd schedule_free_radam sinkgd stable_adamw
+    lion_pytorch
+    """
+)
+_UNBUILT_SCHEDULES = _words(
+    """
+    reduce_lr_on_plateau greedy warmup_cosine cosine_with_warmup_restarts
+    """
+)
+_UNBUILT_FORMATS = _words(
+    """
+    alpaca_chat alpaca_instruct alpaca_w_system explainchoice concisechoice summarizetldr
+    jeopardy oasst gpteacher reflection context_qa creative_acr pretrain metharme pygmalion
+    llama2_chat orcamini messages kto orpo dpo bradley_terry stepwise_supervised _synthetic
+    user_defined instruct chat chatml phi completion_chunked
+    """
+)
+_UNBUILT_TEMPLATES = _words(
+    """
+    aya cohere command_a command_a_rag command_a_tool_use deepseek_v2 deepseek_v3 exaone
+    exaone4 falcon_h1 gemma3 gemma3n gemma4 gemma4_unified jamba llama3_2_vision llama4
+    llava metharme mistral_v2v3 mistral_v3_tekken mistral_v7_tekken nemotron_h phi_35 phi_4
+    pixtral qwen2_vl qwen3 qwen3_5 qwen_25
+    """
+)
+_UNBUILT_ATTENTIONS = _words(
+    """
+    flash_attention_3 flash_attention_4 flex_attention xformers sage fp8
+    """
+)
+_SPELLINGS = {
+    "adamw": "adamw_torch_fused",
+    "adam": "adamw_torch_fused",
+    "flash": "flash_attention_2",
+    "fa2": "flash_attention_2",
+    "sdp": "sdpa",
+    "cosine_annealing": "cosine",
+    "llama_3": "llama3",
+    "chat": "chat_template",
+    "messages": "chat_template",
+    "text": "completion",
+}
+
+
+def name_problem(
+    key: str, value: str, kind: str, known: Iterable[str], unbuilt: frozenset[str]
+) -> Problem | None:
+    """The problem with a name that is not ``known``, or None where it is."""
+    names = list(known)
+    if value in names:
+        return None
+    if value in unbuilt:
+        options = ", ".join(names)
+        return Problem(
+            "not-built", f"{kind} `{value}` is not built yet", f"one of: {options}", key=key
+        )
+    spelt = _SPELLINGS.get(value.lower())
+    meant = spelt if spelt in names else nearest(value, [*names, *sorted(unbuilt)])
+    fix = f"did you mean `{meant}`?" if meant else f"one of: {', '.join(names)}"
+    return Problem("out-of-range", f"there is no {kind} `{value}`", fix, key=key)
+
+
+def optimizer(config: RunConfig) -> Iterator[Problem]:
+    """The optimizer exists."""
+    name = config.optim.optimizer
+    found = name_problem(
+        "optimizer", name, "optimizer", registry("optimizers"), _UNBUILT_OPTIMIZERS
+    )
+    if found:
+        yield found
+
+
+def schedule(config: RunConfig) -> Iterator[Problem]:
+    """The schedule exists."""
+    name = config.optim.schedule
+    found = name_problem(
+        "lr_scheduler", name, "schedule", registry("schedules"), _UNBUILT_SCHEDULES
+    )
+    if found:
+        yield found
+
+
+def formats(config: RunConfig) -> Iterator[Problem]:
+    """The type of every data set exists."""
+    names = [name for name in registry("formats") if name != "inline"]
+    for key, entry in entries(config):
+        if not isinstance(entry.type, str) or entry.type in names:
+            continue
+        family = entry.type.split(".")[0].split(":")[0]
+        value = family if family in _UNBUILT_FORMATS | set(names) else entry.type
+        unbuilt = _UNBUILT_FORMATS | {entry.type} if family in names else _UNBUILT_FORMATS
+        found = name_problem(
+            f"{key}.type", entry.type if family in names else value, "data set type", names, unbuilt
+        )
+        if found:
+            yield found
+
+
+def templates(config: RunConfig) -> Iterator[Problem]:
+    """The named chat templates exist."""
+    choices = [("chat_template", config.tokenizer.chat_template)]
+    choices += [(f"{key}.chat_template", entry.chat_template) for key, entry in entries(config)]
+    for key, choice in choices:
+        if choice in (None, "jinja", "tokenizer_default"):
+            continue
+        name = str(choice).removeprefix("tokenizer_default_fallback_")
+        known = [*catalog.CHAT_TEMPLATES, "tokenizer_default", "jinja"]
+        if "{" in name or name.endswith(".jinja"):
+            yield Problem(
+                "out-of-range",
+                "takes the name of a template, not its text or file",
+                "use `chat_template: jinja` with `chat_template_jinja`",
+                key=key,
+            )
+        elif found := name_problem(key, name, "chat template", known, _UNBUILT_TEMPLATES):
+            yield found
+
+
+def attention(config: RunConfig) -> Iterator[Problem]:
+    """The attention function exists; code from a hub is not run."""
+    name = config.kernels.attention
+    if name is None:
+        return
+    if "/" in name:
+        yield Problem(
+            "refused",
+            "attention kernels from a hub are not run",
+            f"one of: {', '.join(catalog.ATTENTIONS)}, or leave it out",
+            key="attn_implementation",
+        )
+    elif found := name_problem(
+        "attn_implementation",
+        name,
+        "attention function",
+        catalog.ATTENTIONS,
+        _UNBUILT_ATTENTIONS,
+    ):
+        yield found
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(("optimizer",), optimizer),
+    Rule(("lr_scheduler",), schedule),
+    Rule(("datasets", "test_datasets"), formats),
+    Rule(("chat_template", "datasets", "test_datasets"), templates),
+    Rule(("attn_implementation",), attention),
+)

@@ -1,0 +1,368 @@
+"""One table of old and foreign keys: renamed, transformed, ignored aloud, or refused with a reason.
+
+It is applied before the keys are looked up. What it changes or leaves out it says, once a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tunesmith.config.draft import Draft, dotted_path
+from tunesmith.config.tree import Path
+
+# Old key -> the key that means the same.
+_RENAMED: Mapping[str, str] = {
+    "evaluation_strategy": "eval_strategy",
+    "dataset_processes": "dataset_num_proc",
+    "adam_eps": "adam_epsilon",
+    "model_revision": "revision_of_model",
+    "type_of_model": "model_type",
+    "model_config": "overrides_of_model_config",
+}
+
+# The current spelling of the same key: said by nobody, since nothing is old about it.
+_QUIET = {"model_revision", "type_of_model", "model_config"}
+
+_LOSS = "no logits are stored here, whatever the kernel"
+_TRAINER = "it steers another trainer's loader or launcher"
+_SAME = "the result is the same, only the speed may differ"
+_DERIVED = "it is worked out here"
+_SINGLE = "it means nothing on one device"
+
+# Reason -> keys that are left out with that reason, wherever they ask for anything.
+_IGNORED: Mapping[str, str] = {
+    _LOSS: """cut_cross_entropy liger_cross_entropy liger_fused_linear_cross_entropy
+        flash_attn_cross_entropy flash_attn_cross_entropy_loss chunked_cross_entropy
+        chunked_cross_entropy_num_chunks""",
+    _SAME: """lora_mlp_kernel lora_qkv_kernel lora_o_kernel lora_embedding_kernel liger_rope
+        liger_rms_norm liger_rms_norm_gated liger_layer_norm liger_swiglu liger_glu_activation
+        flash_attn_fuse_mlp fused_attn_kernel use_kernels torch_compile torch_compile_backend
+        torch_compile_mode torch_compile_options flex_attn_compile_kwargs flash_optimum
+        sdpa_varlen multipack_real_batches""",
+    _TRAINER: """dataloader_pin_memory dataloader_prefetch_factor accelerator_config
+        remove_unused_columns low_cpu_mem_usage lora_on_cpu dataset_keep_in_memory
+        num_dataset_shards_to_save hf_use_auth_token experimental_skip_move_to_device
+        tokenizer_legacy torchdistx_path lr_div_factor preprocess_iterable include_tkps
+        include_tokens_per_second torch_empty_cache_steps gc_collect_steps gc_steps
+        sample_packing_mp_start_method peft_autocast_adapter_dtype merge_lora merge_method
+        tokenizer_save_jinja_files debug strict inference full_finetune""",
+    _DERIVED: """sample_packing_eff_est sample_packing_group_size total_num_tokens
+        total_supervised_tokens is_falcon_derived_model is_llama_derived_model
+        is_mistral_derived_model is_qwen_derived_model is_preprocess axolotl_config_path device
+        device_map""",
+    _SINGLE: """local_rank world_size ddp ddp_timeout ddp_bucket_cap_mb ddp_broadcast_buffers
+        ddp_find_unused_parameters""",
+}
+
+# Values that ask for nothing beside null, false, zero and empty: they are left out in silence.
+_USUAL: Mapping[str, Any] = {
+    "include_tkps": True,
+    "sample_packing_group_size": 100000,
+    "merge_method": "memory_efficient",
+    "tokenizer_save_jinja_files": True,
+    "experimental_skip_move_to_device": True,
+    "device_map": "auto",
+}
+
+# Key -> (why it is refused, what to write instead).
+_REFUSED: Mapping[str, tuple[str, str]] = {
+    "max_packed_sequence_len": (
+        "was removed",
+        "use `sequence_len` with `sample_packing: true`",
+    ),
+    "rope_scaling": (
+        "was removed as a key of its own",
+        "write it under `overrides_of_model_config`",
+    ),
+    "s2_attention": ("shifted sparse attention was removed", "take it out"),
+    "flash_attn_rms_norm": ("was removed", "take it out"),
+    "landmark_attention": ("landmark attention was removed", "take it out"),
+    "dpo_use_logits_to_keep": ("was removed", "take it out"),
+    "dpo_generate_during_eval": ("was removed", "take it out"),
+    "dpo_norm_loss": ("was removed", "take it out"),
+    "rpo_alpha": ("was removed", "use several `dpo_loss_type` with `dpo_loss_weights`"),
+    "eta_min": (
+        "was never read by axolotl, the rate fell to 0",
+        "use `cosine_min_lr_ratio`, a share of `learning_rate`",
+    ),
+    "float16": (
+        "weights in float16 lose small updates without a word",
+        "use `fp16: true`, which keeps fp32 weights and scales the loss",
+    ),
+    "unsloth_cross_entropy_loss": ("was removed", "take it out"),
+    "unsloth_lora_mlp": ("was removed", "take it out"),
+    "unsloth_lora_qkv": ("was removed", "take it out"),
+    "unsloth_lora_o": ("was removed", "take it out"),
+    "unsloth_rms_norm": ("was removed", "take it out"),
+    "unsloth_rope": ("was removed", "take it out"),
+}
+
+# Switch -> the attention function that it asks for; None leaves the choice to the machine.
+_ATTENTION_SWITCHES: Mapping[str, str | None] = {
+    "flash_attention": None,
+    "flex_attention": None,
+    "xformers_attention": None,
+    "sdp_attention": "sdpa",
+    "eager_attention": "eager",
+}
+
+_BNB_KEYS = (
+    "bnb_4bit_quant_type",
+    "bnb_4bit_use_double_quant",
+    "bnb_4bit_compute_dtype",
+    "bnb_4bit_quant_storage",
+)
+
+_OUR_LOSS_PLUGINS = ("liger", "cut_cross_entropy")
+
+
+def legacy_keys() -> frozenset[str]:
+    """Every top-level key that this file answers for."""
+    ignored = {name for names in _IGNORED.values() for name in names.split()}
+    other = {"bfloat16", "float32", "save_safetensors", "plugins"}
+    return frozenset({*_RENAMED, *_REFUSED, *_ATTENTION_SWITCHES, *_BNB_KEYS, *ignored, *other})
+
+
+def upgrade(draft: Draft) -> None:
+    """Turn old keys into today's, in place; every change is a notice, every refusal a problem."""
+    _rename(draft)
+    _ignore(draft)
+    _refuse(draft)
+    for transform in _TRANSFORMS:
+        transform(draft)
+    for path, entry in draft.entries():
+        _upgrade_entry(draft, path, entry)
+
+
+def _rename(draft: Draft) -> None:
+    for old, new in _RENAMED.items():
+        if old not in draft.values:
+            continue
+        value = draft.values[old]
+        if draft.values.get(new) not in (None, value) and value is not None:
+            draft.problem("conflict", (old,), f"means the same as `{new}`", "keep one of the two")
+            draft.drop((old,))
+            continue
+        draft.rename((old,), new, value if value is not None else draft.values.get(new))
+        if value is not None and old not in _QUIET:
+            draft.notice((new,), f"{old} is called `{new}` now")
+
+
+def _ignore(draft: Draft) -> None:
+    for reason, names in _IGNORED.items():
+        for name in names.split():
+            if name not in draft.values:
+                continue
+            value = draft.drop((name,))
+            if value and value != _USUAL.get(name):
+                draft.notice((name,), f"{name} is left out: {reason}")
+
+
+def _refuse(draft: Draft) -> None:
+    for name, (why, fix) in _REFUSED.items():
+        if name in draft.values and draft.drop((name,)):
+            draft.problem("refused", (name,), why, fix)
+
+
+def _attention(draft: Draft) -> None:
+    """The old attention switches, at most one, in the place of ``attn_implementation``."""
+    given = [name for name in _ATTENTION_SWITCHES if name in draft.values]
+    asked = [name for name in given if draft.drop((name,))]
+    explicit = draft.values.get("attn_implementation")
+    if len(asked) > 1 or (asked and explicit):
+        names = [*asked, *(["attn_implementation"] if explicit else [])]
+        draft.problem(
+            "conflict",
+            (asked[0],),
+            f"{' and '.join(f'`{name}`' for name in names)} each choose the attention function",
+            "keep `attn_implementation`, or none of them: the machine decides then",
+        )
+        return
+    for name in asked:
+        wanted = _ATTENTION_SWITCHES[name]
+        if wanted is None:
+            draft.notice((name,), f"{name} is left out: the machine decides (`varlen` on a GPU)")
+        else:
+            draft.put(("attn_implementation",), wanted, draft.place((name,)))
+            draft.notice((name,), f"{name} is called `attn_implementation: {wanted}` now")
+
+
+def _pure_precision(draft: Draft) -> None:
+    """``bfloat16`` and ``float32``, which asked for weights without mixed precision."""
+    for old, new, value in (("bfloat16", "bf16", True), ("float32", "bf16", False)):
+        if old not in draft.values:
+            continue
+        asked = draft.drop((old,))
+        if not asked:
+            continue
+        if draft.values.get(new) not in (None, value, "auto"):
+            draft.problem("conflict", (old,), f"contradicts `{new}`", "keep one of the two")
+            continue
+        draft.put((new,), value, draft.place((old,)))
+        draft.notice((old,), f"{old} is read as `{new}: {str(value).lower()}`")
+
+
+def _words_for_precision(draft: Draft) -> None:
+    if draft.values.get("bf16") == "full":
+        draft.put(("bf16",), True, draft.place(("bf16",)))
+        draft.notice(("bf16",), "bf16: full is read as `bf16: true`")
+
+
+def _checkpointing(draft: Draft) -> None:
+    """``gradient_checkpointing: offload``, whose second half does not exist yet."""
+    value = draft.values.get("gradient_checkpointing")
+    if value in ("offload", "offload_disk", "unsloth"):
+        draft.problem(
+            "not-built",
+            ("gradient_checkpointing",),
+            f"`{value}`: offloading of activations is not built yet",
+            "use `gradient_checkpointing: true`",
+        )
+        draft.drop(("gradient_checkpointing",))
+        draft.removed.add("gradient_checkpointing")
+
+
+def _bitsandbytes(draft: Draft) -> None:
+    """The arguments of BitsAndBytesConfig that stood alone, now in ``bnb_config_kwargs``."""
+    for name in _BNB_KEYS:
+        if name not in draft.values:
+            continue
+        value = draft.drop((name,))
+        if value is None:
+            continue
+        block = draft.values.get("bnb_config_kwargs") or {}
+        if isinstance(block, dict):
+            draft.put(("bnb_config_kwargs",), {**block, name: value}, draft.place((name,)))
+            draft.notice((name,), f"{name} is read as `bnb_config_kwargs: {{{name}: ...}}`")
+
+
+def _safetensors(draft: Draft) -> None:
+    if draft.values.get("save_safetensors") is False:
+        draft.problem(
+            "refused",
+            ("save_safetensors",),
+            "weights are only written as safetensors: other files can run code when read",
+            "take it out",
+        )
+    draft.drop(("save_safetensors",))
+
+
+def _optimizer_names(draft: Draft) -> None:
+    if draft.values.get("optimizer") == "adamw_hf":
+        draft.put(("optimizer",), "adamw_torch", draft.place(("optimizer",)))
+        draft.notice(("optimizer",), "optimizer: adamw_hf is read as `adamw_torch`")
+
+
+def _plugins(draft: Draft) -> None:
+    """Axolotl's own plugins: kernels are left out aloud, the others are not built."""
+    listed = draft.values.get("plugins")
+    if isinstance(listed, str):
+        listed = [listed]
+    if not isinstance(listed, list):
+        return
+    kept: list[Any] = []
+    for number, name in enumerate(listed):
+        path = ("plugins", number)
+        if not (isinstance(name, str) and name.startswith("axolotl.")):
+            kept.append(name)
+        elif any(word in name for word in _OUR_LOSS_PLUGINS):
+            draft.notice(path, f"plugin {name} is left out: {_LOSS}")
+        else:
+            draft.problem(
+                "not-built",
+                path,
+                f"axolotl's plugin `{name}` has no counterpart yet",
+                "take it out",
+            )
+    place = draft.place(("plugins",))
+    draft.drop(("plugins",))
+    if kept:
+        draft.put(("plugins",), kept, place)
+
+
+_TRANSFORMS: Sequence[Callable[[Draft], None]] = (
+    _attention,
+    _pure_precision,
+    _words_for_precision,
+    _checkpointing,
+    _bitsandbytes,
+    _safetensors,
+    _optimizer_names,
+    _plugins,
+)
+
+
+def _upgrade_entry(draft: Draft, path: Path, entry: dict[str, Any]) -> None:
+    _sharegpt(draft, path, entry)
+    _message_fields(draft, path, entry)
+    for name in ("preprocess_shards", "trust_remote_code"):
+        if name not in entry:
+            continue
+        value = draft.drop((*path, name))
+        if name == "trust_remote_code" and value:
+            draft.problem(
+                "refused",
+                (*path, name),
+                "scripts of data sets are never run",
+                "take it out; convert the data to parquet or json once",
+            )
+        elif value:
+            draft.notice((*path, name), f"{dotted_path((*path, name))} is left out: {_TRAINER}")
+
+
+def _sharegpt(draft: Draft, path: Path, entry: dict[str, Any]) -> None:
+    """``type: sharegpt`` as ``chat_template`` with ShareGPT's field and keys."""
+    kind = entry.get("type")
+    if not (isinstance(kind, str) and kind.split(".")[0].split(":")[0] == "sharegpt"):
+        return
+    place = draft.place((*path, "type"))
+    draft.put((*path, "type"), "chat_template", place)
+    if entry.get("field_messages") is None:
+        draft.put((*path, "field_messages"), "conversations", place)
+    mapped = entry.get("message_property_mappings")
+    own_keys = entry.get("message_field_role") or entry.get("message_field_content")
+    if mapped is None and not own_keys:
+        mapping = {"role": "from", "content": "value"}
+        draft.put((*path, "message_property_mappings"), mapping, place)
+    if entry.get("conversation") is not None:
+        style = draft.drop((*path, "conversation"))
+        draft.notice(
+            (*path, "conversation"),
+            f"{dotted_path(path)}.conversation: {style} is left out: "
+            "`chat_template` sets the style",
+        )
+    draft.notice(
+        (*path, "type"),
+        f"{dotted_path(path)}.type: {kind} is read as `chat_template` with "
+        "`field_messages: conversations` and the keys `from` and `value`",
+    )
+
+
+def _message_fields(draft: Draft, path: Path, entry: dict[str, Any]) -> None:
+    """``message_field_role`` and ``message_field_content`` in ``message_property_mappings``."""
+    for part in ("role", "content"):
+        old = f"message_field_{part}"
+        if old not in entry:
+            continue
+        value = draft.drop((*path, old))
+        if value is None:
+            continue
+        mapping = entry.get("message_property_mappings") or {}
+        if not isinstance(mapping, dict):
+            continue
+        if mapping.get(part) not in (None, value):
+            draft.problem(
+                "conflict",
+                (*path, old),
+                f"contradicts `message_property_mappings: {{{part}: {mapping[part]}}}`",
+                "keep the mapping",
+            )
+            continue
+        place = draft.place((*path, old))
+        draft.put((*path, "message_property_mappings"), {**mapping, part: value}, place)
+        draft.notice(
+            (*path, old),
+            f"{dotted_path((*path, old))} is read as `message_property_mappings: "
+            f"{{{part}: {value}}}`",
+        )

@@ -1,0 +1,261 @@
+"""File, stdin or mapping, plus overrides -> ``RunConfig``; every problem is found in one reading.
+
+The order: YAML -> overrides -> old keys -> unknown keys -> types and bounds -> plugins -> rules
+across sections -> keys without effect. A key that is wrong is taken out and reading goes on, so
+that the rest is judged too.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tunesmith.config.checks.dead import dead_keys
+from tunesmith.config.checks.rules import broken_rules, deferred_checks, machine_problems
+from tunesmith.config.draft import Draft, dotted_path
+from tunesmith.config.environment import Environment
+from tunesmith.config.flat import dotted, from_flat, leaves, top_leaves
+from tunesmith.config.legacy import upgrade
+from tunesmith.config.names import check_names
+from tunesmith.config.overrides import Override, apply_overrides, as_overrides
+from tunesmith.config.schema import RunConfig
+from tunesmith.config.section import takes
+from tunesmith.config.tree import Path as TreePath
+from tunesmith.config.tree import Place, decode, read_tree
+from tunesmith.config.words import problems_of
+from tunesmith.errors import ConfigError, Problem
+from tunesmith.plugins import load_plugins
+
+KeySource = Place
+"""Who set a key: a file with line and column, the command line, a caller, or ``default``."""
+
+DEFAULT = Place("default")
+STDIN = "-"
+
+# Stand-ins for required keys that are missing or wrong, so that the other keys can be judged.
+_STAND_INS: Mapping[str, Any] = {"base_model": "missing", "learning_rate": 1e-4}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedConfig:
+    """A config that is right, and how it came about.
+
+    ``sources`` says for every flat key who set it. ``notices`` is what the user should hear.
+    ``deferred`` lists the checks that need to know the machine. Relative paths in the config are
+    relative to the current directory; ``base_dir`` is the folder of the file.
+    """
+
+    config: RunConfig
+    sources: dict[str, KeySource]
+    notices: list[str]
+    deferred: list[str]
+    path: Path | None
+    base_dir: Path
+
+
+def load(
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[Override] | Mapping[str, Any] = (),
+    *,
+    lenient: bool = False,
+    strict_keys: bool = False,
+    environment: Environment | None = None,
+) -> LoadedConfig:
+    """The config of a file, of stdin (``-``) or of a mapping, with overrides on top.
+
+    ``lenient`` turns unknown keys into notices, ``strict_keys`` turns keys without effect into
+    problems. With an ``environment`` what the machine cannot do is a problem too; without one those
+    checks are listed as deferred.
+
+    Raises:
+        ConfigError: with every problem, ordered by line.
+    """
+    draft = _read(source)
+    apply_overrides(draft, as_overrides(overrides))
+    upgrade(draft)
+    check_names(draft, lenient=lenient)
+    _read_old_booleans(draft)
+    draft.values = _without_nulls(draft.values)
+    config = _validate(draft)
+    _load_plugins(draft, config)
+    _check(draft, config, environment, strict_keys=strict_keys)
+    if draft.problems:
+        raise _error(draft)
+    path = None if isinstance(source, Mapping) or str(source) == STDIN else Path(source)
+    return LoadedConfig(
+        config=config,
+        sources=_sources(draft),
+        notices=draft.notices,
+        deferred=draft.deferred,
+        path=path,
+        base_dir=path.resolve().parent if path else Path.cwd(),
+    )
+
+
+def _read(source: str | Path | Mapping[str, Any]) -> Draft:
+    """The draft of a source.
+
+    Raises:
+        ConfigError: nothing of it can be read.
+    """
+    if isinstance(source, Mapping):
+        values = {str(name): copy.deepcopy(value) for name, value in source.items()}
+        return Draft(_undotted(values), {}, "python")
+    name, text = _text(source)
+    tree = read_tree(text, name)
+    values = {} if tree.values is None and not tree.problems else tree.values
+    if not isinstance(values, dict):
+        problem = Problem("yaml", "a config is a list of `key: value`", "check the file", file=name)
+        raise _as_error(tree.problems or [problem], name)
+    draft = Draft(values, tree.places, name, tree.old_booleans)
+    draft.problems.extend(tree.problems)
+    return draft
+
+
+def _undotted(values: dict[str, Any]) -> dict[str, Any]:
+    """Tuples as lists and nested mappings as plain dictionaries, all the way down."""
+    return {str(name): _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _text(source: str | Path) -> tuple[str, str]:
+    """The name and the text of a file or of stdin.
+
+    Raises:
+        ConfigError: there is no such file, or it is no text.
+    """
+    name = str(source)
+    if "://" in name:
+        problem = Problem("refused", "a config is not read from the network", "download it first")
+        raise _as_error([problem], name)
+    try:
+        raw = sys.stdin.buffer.read() if name == STDIN else Path(source).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _as_error([Problem("yaml", reason, "check the path", file=name)], name) from error
+    name = "stdin" if name == STDIN else name
+    text = decode(raw, name)
+    if isinstance(text, Problem):
+        raise _as_error([text], name)
+    return name, text
+
+
+def _read_old_booleans(draft: Draft) -> None:
+    """Turn unquoted ``yes``, ``no``, ``on`` and ``off`` of boolean keys into truth values."""
+    for path, meant in list(draft.old_booleans.items()):
+        flat = ".".join("[]" if isinstance(part, int) else part for part in path)
+        leaf = leaves().get(flat.replace(".[]", "[]"))
+        word = draft.get(path)
+        if leaf is None or not isinstance(word, str) or not takes(leaf.annotation, bool):
+            continue
+        draft.put(path, meant, draft.place(path))
+        said = str(meant).lower()
+        draft.notice(path, f"{dotted_path(path)}: {word} is read as `{said}`")
+
+
+def _without_nulls(value: Any) -> Any:
+    """The same without keys that are null: a null value means that the key is not set."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def _validate(draft: Draft) -> RunConfig:
+    """The config of the draft's keys that are right; what is wrong becomes problems."""
+    flat = dotted(draft.values)
+    try:
+        return from_flat(flat)
+    except ValidationError as error:
+        found = problems_of(error.errors(include_url=False))
+    for path, problem in found:
+        draft.problems.append(draft.placed(problem, path))
+        top = _top_key(path)
+        draft.removed.add(top)
+        flat.pop(top, None)
+    stand_ins = {name: value for name, value in _STAND_INS.items() if name not in flat}
+    return from_flat({**flat, **stand_ins})
+
+
+def _top_key(path: TreePath) -> str:
+    """The top-level flat key that a path lies in."""
+    for end in range(1, len(path) + 1):
+        flat = ".".join(str(part) for part in path[:end])
+        if flat in top_leaves():
+            return flat
+    raise KeyError(path)
+
+
+def _load_plugins(draft: Draft, config: RunConfig) -> None:
+    try:
+        load_plugins(config.plugins.names)
+    except ConfigError as error:
+        draft.problem("refused", ("plugins",), error.message, error.hint)
+
+
+def _check(
+    draft: Draft, config: RunConfig, environment: Environment | None, *, strict_keys: bool
+) -> None:
+    problems = broken_rules(config, skip=draft.removed)
+    if environment is None:
+        draft.deferred.extend(deferred_checks(config))
+    else:
+        problems += machine_problems(config, environment, skip=draft.removed)
+    for problem in problems:
+        draft.problems.append(draft.placed(problem, _path_of(problem.key)))
+    if draft.removed:
+        return  # whether a key has an effect hangs on keys that are not known
+    for dead in dead_keys(config, dotted(draft.values)):
+        path = _path_of(dead.key)
+        if dead.alters_training or strict_keys:
+            message = dead.message.partition(": ")[2]
+            draft.problem("conflict", path, message, f"take `{dead.key}` out, or set what it needs")
+        else:
+            draft.notice(path, dead.message)
+
+
+def _path_of(key: str) -> TreePath:
+    return tuple(int(part) if part.isdigit() else part for part in key.split("."))
+
+
+def _sources(draft: Draft) -> dict[str, KeySource]:
+    """The place of each key, and of each key of a block or entry that was written."""
+    given = dotted(draft.values)
+    sources = {
+        flat: draft.place(tuple(flat.split("."))) if flat in given else DEFAULT
+        for flat in top_leaves()
+    }
+    inner = [path for path in draft.places if len(path) > 1 and draft.get(path) is not None]
+    return sources | {dotted_path(path): draft.places[path] for path in inner}
+
+
+def _error(draft: Draft) -> ConfigError:
+    ordered = sorted(
+        draft.problems,
+        key=lambda problem: (problem.line is None, problem.line or 0, problem.column or 0),
+    )
+    return _as_error(ordered, draft.source)
+
+
+def _as_error(problems: Sequence[Problem], name: str) -> ConfigError:
+    """One error of all problems; its own message is the first problem's, or their number."""
+    first = problems[0]
+    if len(problems) == 1:
+        message = f"{first.key}: {first.message}" if first.key else first.message
+        return ConfigError(message, hint=first.fix, where=first.place or name, problems=problems)
+    return ConfigError(
+        f"{len(problems)} problems in {name}",
+        hint="correct them and try again",
+        where=name,
+        problems=problems,
+    )

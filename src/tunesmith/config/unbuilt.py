@@ -1,0 +1,253 @@
+"""Keys of axolotl that no section reads yet, by the capability that they belong to.
+
+They are known, so that ``rl: dpo`` is answered with "preference training is not built yet" and not
+with "unknown key". Left at null, false, zero, empty or their default they pass without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from tunesmith.config.draft import Draft
+from tunesmith.config.tree import Path, scalar
+from tunesmith.registry import nearest
+
+# capability: "keys that switch it on | keys that only mean something once it is on".
+# `name=value` gives the value that counts as "off" beside null, false, zero and empty.
+_TABLE: Mapping[str, str] = {
+    "preference and reinforcement learning": """
+        rl |
+        rl_beta dpo_beta dpo_loss_type dpo_loss_weights dpo_use_weighting dpo_label_smoothing
+        precompute_ref_log_probs dpo_use_liger_kernel dpo_padding_free orpo_alpha simpo_gamma
+        cpo_alpha kto_desirable_weight kto_undesirable_weight max_prompt_len rl_adapter_ref_model
+        trl vllm ebft mask_thinking_ce""",
+    "reward models": """
+        reward_model process_reward_model | center_rewards_coefficient num_labels""",
+    "knowledge distillation": """
+        kd_trainer kd_online_server_base_url |
+        kd_ce_alpha kd_alpha kd_temperature kd_beta kd_normalize_topk kd_online_topk
+        kd_online_server=vllm kd_online_timeout=120 kd_temperature_min""",
+    "masked diffusion": "diffusion |",
+    "reweighted losses": """
+        use_eaft liger_use_token_scaling neftune_noise_alpha noisy_embedding_alpha |
+        eaft_alpha=1.0 eaft_k=20""",
+    "training on several devices": """
+        deepspeed deepcompile fsdp fsdp_config dp_shard_size=1 dp_replicate_size=1
+        context_parallel_size=1 sequence_parallel_degree=1 tensor_parallel_size=1
+        expert_parallel_size=1 |
+        fsdp_version fp32_norms fp32_norm_classes fsdp_final_state_dict_type heads_k_stride
+        ring_attn_func expert_parallel_backend=deep_ep expert_parallel_num_nvl_bytes=268435456
+        expert_parallel_num_rdma_bytes expert_parallel_token_capacity
+        expert_parallel_fallback_on_unsupported=true qlora_sharded_model_loading""",
+    "Ray": "use_ray | ray_run_name ray_num_workers=1 resources_per_worker",
+    "cloud launchers": """
+        provider gpu gpu_count=1 node_count=1 dockerfile_commands docker_tag volumes secrets spawn |
+        memory memory_preprocess timeout timeout_preprocess branch env project_name launcher""",
+    "hosted training (Tinker, Hatchery)": "hatchery |",
+    "Weights & Biases": """
+        use_wandb wandb_project |
+        wandb_name wandb_run_id wandb_mode wandb_entity wandb_watch wandb_log_model""",
+    "MLflow": """
+        use_mlflow mlflow_tracking_uri |
+        mlflow_experiment_name mlflow_run_name hf_mlflow_log_artifacts""",
+    "Comet": """
+        use_comet |
+        comet_api_key comet_workspace comet_project_name comet_experiment_key comet_mode
+        comet_online comet_experiment_config""",
+    "Trackio": "use_trackio | trackio_project_name trackio_run_name trackio_space_id",
+    "SwanLab": """
+        use_swanlab swanlab_project |
+        swanlab_experiment_name swanlab_description swanlab_mode swanlab_workspace swanlab_api_key
+        swanlab_log_model swanlab_web_host swanlab_api_host swanlab_lark_webhook_url
+        swanlab_lark_secret swanlab_log_completions=true swanlab_completion_log_interval=100
+        swanlab_completion_max_buffer=128""",
+    "TensorBoard": "use_tensorboard |",
+    "OpenTelemetry metrics": "use_otel_metrics | otel_metrics_host otel_metrics_port",
+    "profiling": "profiler_steps | profiler_steps_start",
+    "sample generations while training": """
+        generate_samples eval_table_size |
+        num_generation_samples generation_max_new_tokens generation_temperature generation_top_p
+        generation_top_k generation_prompt_ratio generation_do_sample eval_max_new_tokens""",
+    "benchmarks in evaluation": """
+        do_bench_eval do_causal_lm_eval lm_eval_tasks |
+        bench_dataset bench_split eval_causal_lm_metrics lm_eval_batch_size lm_eval_post_train
+        lm_eval_model apply_chat_template fewshot_as_multiturn""",
+    "best checkpoint and early stopping": """
+        early_stopping_patience load_best_model_at_end metric_for_best_model save_first_step
+        dynamic_checkpoint loss_watchdog_threshold |
+        greater_is_better loss_watchdog_patience""",
+    "pushing to the hub": """
+        hub_model_id push_dataset_to_hub | hub_strategy hub_revision""",
+    "continued pretraining and streaming": """
+        pretraining_dataset streaming skip_prepare_dataset |
+        streaming_multipack_buffer_size pretrain_multipack_buffer_size
+        pretraining_sample_concatenation pretrain_multipack_attn=true""",
+    "shards of a data set": """
+        dataset_shard_num=1 shuffle_before_merging_datasets dataloader_drop_last |
+        dataset_shard_idx""",
+    "finding the batch size": "auto_find_batch_size |",
+    "other ways to batch": "batch_flattening pad_to_multiple_of |",
+    "PoSE": """
+        use_pose | pose_split_on_token_ids pose_max_context_len pose_num_chunks""",
+    "further learning rates": """
+        embedding_lr embedding_lr_scale=1 lr_groups loraplus_lr_ratio |
+        loraplus_lr_embedding=1e-06""",
+    "further optimizers": """
+        optim_target_modules |
+        adam_epsilon2 adam_beta3 dion_lr dion_momentum dion_rank_fraction dion_rank_multiple_of
+        qgalore_rank qgalore_update_proj_gap qgalore_scale qgalore_proj_type qgalore_proj_quant=true
+        qgalore_proj_bits qgalore_proj_group_size qgalore_cos_threshold qgalore_gamma_proj
+        qgalore_queue_size""",
+    "further schedules": """
+        lr_quadratic_warmup cosine_constant_lr_ratio jagged_restart_steps |
+        jagged_restart_warmup_steps jagged_restart_anneal_steps""",
+    "ReLoRA": "relora | relora_prune_ratio relora_prune_method=magnitude relora_cpu_offload",
+    "LISA": "lisa_n_layers | lisa_step_interval lisa_layers_attribute",
+    "GrokFast": "grokfast_alpha grokfast_lamb |",
+    "Spectrum": "spectrum_top_fraction spectrum_model_name |",
+    "further kinds of LoRA": """
+        lora_target_parameters lora_rank_pattern lora_alpha_pattern peft_layers_to_transform
+        peft_layers_pattern peft peft_use_dora peft_layer_replication peft_init_lora_weights=true
+        peft_trainable_token_indices peft_ensure_weight_tying peft_adapter lora_exclude_modules
+        mora |""",
+    "training chosen parameters": "unfrozen_parameters freeze_mm_modules |",
+    "new and resized embeddings": """
+        tokens added_tokens_overrides resize_token_embeddings_to_32x shrink_embeddings
+        fix_untrained_tokens |
+        mean_resizing_embeddings embeddings_skip_upcast""",
+    "random weights": "reinit_weights |",
+    "further quantised bases": """
+        gptq model_quantization_config use_onebitllms quantize_moe_experts nonexpert_quantization |
+        model_quantization_config_kwargs gptq_disable_exllama""",
+    "quantisation-aware training and export": """
+        qat quantization llmcompressor nvfp4_merge_aware | nvfp4_merge_aware_start_step""",
+    "fp8": "fp8 fp8_config | fp8_enable_fsdp_float8_all_gather",
+    "offloading": """
+        activation_offloading layer_offloading ple_cpu_offload selective_checkpointing tiled_mlp
+        max_memory gpu_memory_limit |
+        tiled_mlp_num_shards tiled_mlp_use_original_mlp=true""",
+    "mixtures of experts": """
+        dense_mixer experts_implementation expert_backend llama4_linearized_experts
+        use_scattermoe use_sonicmoe use_dsv4_kernels use_glm_dsa_kernels dsv4_bf16_all |
+        moe_grouped_backend moe_dequant_chunk_size moe_bnb_fast dsv4_fp8_nonexpert_mode
+        dsv4_fp8_lora_kernel dsv4_shared_mlp_lora_kernel dsv4_fp4_grouped_mode gemma4_fp8_nonexpert
+        gemma4_nf4_nonexpert""",
+    "further attention functions": """
+        sage_attention scaling_softmax gemma4_hybrid_attn_impl large_head_attention
+        flash_attn_d512 |
+        scaling_softmax_factor scaling_softmax_bias""",
+    "images, audio and video": """
+        processor_type image_size role_boundaries | processor_kwargs image_resize_algorithm""",
+    "mistral-common's tokenizer": "tokenizer_use_mistral_common |",
+    "other model classes": """
+        cls_model_config overrides_of_model_kwargs model_kwargs trainer_cls |""",
+    "NeMo Gym": """
+        nemo_gym_enabled nemo_gym_config_paths nemo_gym_datasets |
+        nemo_gym_dir nemo_gym_auto_clone nemo_gym_head_port nemo_gym_server_timeout
+        nemo_gym_verify_timeout nemo_gym_run_timeout nemo_gym_auto_start=true nemo_gym_model_name
+        nemo_gym_multi_turn nemo_gym_max_turns""",
+    "the web page to chat": """
+        gradio_title gradio_share gradio_server_name gradio_server_port gradio_max_new_tokens
+        gradio_temperature |""",
+}
+
+# The same for the keys of a data set's entry and of its inline `type`.
+_ENTRY_TABLE: Mapping[str, str] = {
+    "preference and reinforcement learning": """
+        field_chosen field_rejected type.field_prompt type.field_chosen type.field_rejected
+        type.prompt_format type.chosen_format type.rejected_format type.field_completion
+        type.field_label type.completion_format |""",
+    "reward models": "step_separator max_completion_length train_on_last_step_only |",
+    "knowledge distillation": "logprobs_field | temperature",
+    "synthetic data": "length sequence_length min_input_id max_input_id | seed",
+    "shards of a data set": "shards=1 | shards_idx",
+    "old prompt styles": "conversation input_format input_transform field_human field_model |",
+    "reasoning in data": """
+        split_thinking field_thinking template_thinking_key message_field_training_detail |""",
+    "continued pretraining and streaming": "text_column skip |",
+}
+
+RL_METHODS: Mapping[str, str] = {
+    "dpo": "preference training (DPO)",
+    "ipo": "preference training (IPO)",
+    "orpo": "preference training (ORPO)",
+    "kto": "preference training (KTO)",
+    "simpo": "preference training (SimPO)",
+    "grpo": "reinforcement learning (GRPO)",
+    "gdpo": "reinforcement learning (GDPO)",
+    "ebft": "energy-based fine-tuning (EBFT)",
+}
+
+_OFF_WORDS = {"no", "off", "none", "false", "disabled"}
+
+
+@dataclass(frozen=True, slots=True)
+class UnbuiltKey:
+    """A known key that nothing reads: what it belongs to, and whether it switches that on."""
+
+    capability: str
+    switches: bool
+    off: Any = None
+
+    def is_off(self, value: Any) -> bool:
+        """Whether this value asks for nothing."""
+        if isinstance(value, str):
+            value = None if value.lower() in _OFF_WORDS else value
+        return not value or (self.off is not None and value == self.off)
+
+
+@cache
+def unbuilt_keys() -> Mapping[str, UnbuiltKey]:
+    """Every such key by flat name; keys of a data set's entry begin with ``datasets[].``."""
+    found = _parse(_TABLE)
+    for listed in ("datasets[].", "test_datasets[]."):
+        found |= {listed + name: item for name, item in _parse(_ENTRY_TABLE).items()}
+    return found
+
+
+def _parse(table: Mapping[str, str]) -> dict[str, UnbuiltKey]:
+    found: dict[str, UnbuiltKey] = {}
+    for capability, words in table.items():
+        switches, _, parameters = words.partition("|")
+        for group, switching in ((switches, True), (parameters, False)):
+            for word in group.split():
+                name, _, off = word.partition("=")
+                found[name] = UnbuiltKey(capability, switching, scalar(off))
+    return found
+
+
+def take_unbuilt(draft: Draft, found: Sequence[tuple[str, Path, Any]]) -> None:
+    """Answer the keys (flat name, path, value) that belong to nothing built, and drop them.
+
+    One problem for each capability that is switched on, at its first key, and one notice for each
+    key whose capability is not.
+    """
+    asked: dict[str, list[tuple[str, Path, Any]]] = {}
+    for flat, path, value in found:
+        draft.drop(path)
+        if not unbuilt_keys()[flat].is_off(value):
+            asked.setdefault(unbuilt_keys()[flat].capability, []).append((flat, path, value))
+    for capability, items in asked.items():
+        switches = [item for item in items if unbuilt_keys()[item[0]].switches]
+        if switches:
+            _refuse(draft, capability, switches[0], [path for _, path, _ in items])
+            continue
+        for flat, path, _ in items:
+            draft.notice(path, f"{flat} has no effect: {capability} is not switched on")
+
+
+def _refuse(
+    draft: Draft, capability: str, first: tuple[str, Path, Any], paths: Sequence[Path]
+) -> None:
+    flat, path, value = first
+    names = ", ".join(f"`{'.'.join(str(part) for part in path)}`" for path in paths)
+    if flat == "rl" and str(value) not in RL_METHODS:
+        meant = nearest(str(value), RL_METHODS)
+        fix = f"did you mean `{meant}`?" if meant else f"one of {', '.join(RL_METHODS)}"
+        draft.problem("out-of-range", path, f"`{value}` is no method", fix)
+        return
+    named = RL_METHODS[str(value)] if flat == "rl" else capability
+    draft.problem("not-built", path, f"{named} is not built yet", f"take out {names}")

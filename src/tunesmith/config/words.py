@@ -1,0 +1,163 @@
+"""What pydantic found wrong, in the words of the user: flat keys, plain types, the bound itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic_core import ErrorDetails
+
+from tunesmith.config.flat import Leaf, leaves
+from tunesmith.config.section import Section, arms
+from tunesmith.config.tree import Path
+from tunesmith.errors import Problem
+from tunesmith.registry import nearest
+
+_BOUNDS: Mapping[str, tuple[str, str]] = {
+    "greater_than": ("must be greater than {}", "gt"),
+    "greater_than_equal": ("must be {} or more", "ge"),
+    "less_than": ("must be less than {}", "lt"),
+    "less_than_equal": ("must be {} or less", "le"),
+    "multiple_of": ("must be a multiple of {}", "multiple_of"),
+}
+_EMPTY = {"string_too_short", "too_short"}
+
+
+def describe(annotation: Any) -> str:
+    """A type in words: ``a number``, ``text or a list of text``, ``no, steps or epoch``."""
+    words: list[str] = []
+    for arm in arms(annotation):
+        for word in _arm_words(arm):
+            if word not in words:
+                words.append(word)
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _arm_words(arm: Any) -> list[str]:
+    if get_origin(arm) is Literal:
+        return [f"`{value}`" for value in get_args(arm)]
+    plain = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    if arm in plain:
+        return [plain[arm]]
+    if get_origin(arm) in (list, tuple):
+        inner = describe(get_args(arm)[0])
+        return [f"a list of {_PLURAL.get(inner, inner)}"]
+    if get_origin(arm) is dict or (isinstance(arm, type) and issubclass(arm, Section | Mapping)):
+        return ["a mapping"]
+    return ["anything"]
+
+
+_PLURAL = {"a mapping": "mappings", "a number": "numbers", "a whole number": "whole numbers"}
+
+
+def given(value: Any) -> str:
+    """A value as it should be repeated to the user, short."""
+    if isinstance(value, bool):
+        return "`true`" if value else "`false`"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = str(value)
+    return f"`{text[:60]}...`" if len(text) > 60 else f"`{text}`"
+
+
+def key_of(location: Sequence[int | str]) -> tuple[str, Path]:
+    """The flat name and the path in the user's YAML of pydantic's location of an error.
+
+    The names that pydantic adds for members of a union are left out.
+    """
+    section, field, *rest = location
+    leaf = next(
+        item
+        for item in leaves().values()
+        if not item.parent and item.section == section and item.field == field
+    )
+    path: list[str | int] = list(leaf.flat.split("."))
+    for part in rest:
+        if isinstance(part, int):
+            path.append(part)
+            continue
+        below = leaf.flat + ("[]." if leaf.listed else ".")
+        child = next(
+            (i for i in leaves().values() if i.parent == leaf.flat and i.field == part), None
+        )
+        if child is not None:
+            leaf = child
+            path.append(child.flat[len(below) :])
+    return leaf.flat, tuple(path)
+
+
+def problems_of(errors: Sequence[ErrorDetails]) -> list[tuple[Path, Problem]]:
+    """One problem for each wrong value, with its path; places are added by the caller."""
+    grouped: dict[Path, list[ErrorDetails]] = {}
+    flats: dict[Path, str] = {}
+    for error in errors:
+        flat, path = key_of(error["loc"])
+        grouped.setdefault(path, []).append(error)
+        flats[path] = flat
+    inner = [path for path in grouped if any(path[:n] in grouped for n in range(1, len(path)))]
+    return [
+        (path, _problem(leaves()[flats[path]], path, found))
+        for path, found in grouped.items()
+        if path not in inner
+    ]
+
+
+def _problem(leaf: Leaf, path: Path, errors: Sequence[ErrorDetails]) -> Problem:
+    key = ".".join(str(part) for part in path)
+    by_type = {error["type"]: error for error in errors}
+    value = errors[0].get("input")
+    if "missing" in by_type:
+        return Problem("missing", "must be given", f"add `{path[-1]}:` - {leaf.doc}", key=key)
+    for kind, (text, bound) in _BOUNDS.items():
+        if kind in by_type:
+            limit = (by_type[kind].get("ctx") or {})[bound]
+            message = f"{text.format(f'{limit:g}')}, not {given(value)}"
+            return Problem("out-of-range", message, "", key=key)
+    if _EMPTY & by_type.keys():
+        return Problem("out-of-range", "must not be empty", f"{leaf.doc}", key=key)
+    if "finite_number" in by_type:
+        return Problem("out-of-range", f"must be a finite number, not {given(value)}", key=key)
+    wanted = _item_type(leaf, path)
+    options = _literals(wanted)
+    if options and isinstance(value, str):
+        meant = nearest(value, options)
+        fix = f"did you mean `{meant}`?" if meant else ""
+        message = f"must be {describe(wanted)}, not {given(value)}"
+        return Problem("out-of-range", message, fix, key=key)
+    message = f"must be {describe(wanted)}, not {given(value)}"
+    return Problem("wrong-type", message, _type_fix(wanted, value), key=key)
+
+
+def _item_type(leaf: Leaf, path: Path) -> Any:
+    """The type of the value at the path: of the items where the path ends inside a plain list."""
+    if not isinstance(path[-1], int):
+        return leaf.annotation
+    items = [get_args(arm)[0] for arm in arms(leaf.annotation) if get_origin(arm) in (list, tuple)]
+    return items[0] if items else leaf.annotation
+
+
+def _literals(annotation: Any) -> list[str]:
+    if get_origin(annotation) in (Union, UnionType) or get_origin(annotation) is Literal:
+        return [
+            str(value)
+            for arm in arms(annotation)
+            if get_origin(arm) is Literal
+            for value in get_args(arm)
+        ]
+    return []
+
+
+def _type_fix(wanted: Any, value: Any) -> str:
+    kinds = [arm if isinstance(arm, type) else get_origin(arm) for arm in arms(wanted)]
+    if str in kinds and isinstance(value, int | float):
+        return f"put it in quotes: '{str(value).lower() if isinstance(value, bool) else value}'"
+    if (list in kinds or tuple in kinds) and isinstance(value, Mapping):
+        return "begin each entry with `- `"
+    if (list in kinds or tuple in kinds) and isinstance(value, str):
+        return f"write `[{value}]`"
+    return ""
