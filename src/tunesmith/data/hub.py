@@ -1,4 +1,4 @@
-"""Data sets that the ``datasets`` library keeps: saved to a folder, or on the hub.
+"""Data sets that are not files of ours to read: saved by ``datasets``, on the hub, in memory.
 
 The library takes 1.5 s of CPU to import, which a run on local files need not pay; so it is imported
 where it is used. It does not import torch.
@@ -6,8 +6,10 @@ where it is used. It does not import torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,42 @@ class SavedRows:
         """The rows in order, each with its number in its split, from 1."""
         for part, dataset in self.parts:
             yield from part.take(lambda dataset=dataset: _numbered(dataset))  # type: ignore[misc]
+
+    def digest(self) -> str:
+        """Which splits and slices are wanted; the bytes are those of ``files``."""
+        return "+".join(str(part) for part, _ in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenRows:
+    """Rows that somebody handed over as objects; they lie in no file."""
+
+    given: Sequence[Mapping[str, Any]]
+    files: tuple[Path, ...] = ()
+
+    def rows(self) -> Iterator[tuple[int, Row]]:
+        """The rows in order, numbered from 1."""
+        for number, row in enumerate(self.given, start=1):
+            yield number, dict(row)
+
+    def digest(self) -> str:
+        """SHA-256 of the rows as JSON.
+
+        Raises:
+            DataError: a row is no JSON.
+        """
+        found = sha256()
+        for number, row in enumerate(self.given, start=1):
+            try:
+                text = json.dumps(row, sort_keys=True, ensure_ascii=False, allow_nan=False)
+                found.update(text.encode() + b"\n")
+            except (TypeError, ValueError, RecursionError) as error:
+                raise DataError(
+                    f"row {number} of the given data cannot be written as JSON: {error}",
+                    hint="give rows of texts, numbers, lists and objects",
+                    where=f"data:{number}",
+                ) from error
+        return found.hexdigest()
 
 
 def is_saved(path: Path) -> bool:

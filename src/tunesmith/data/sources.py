@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from tunesmith.config.data import DatasetEntry
 from tunesmith.data.files import data_suffix
-from tunesmith.data.hub import SavedRows, is_saved, open_hub, open_saved
+from tunesmith.data.hub import GivenRows, SavedRows, is_saved, open_hub, open_saved
 from tunesmith.data.lines import Row, read_json
 from tunesmith.data.records import Source
 from tunesmith.data.splits import Slice, parse_split
@@ -62,14 +63,15 @@ _SPLIT_WORDS = {
 class Location:
     """What an entry's path turned out to be: files of one ``kind``, or a ``saved`` data set.
 
-    ``splits`` holds the files of each split; ``saved`` is a folder of ``Dataset.save_to_disk`` or a
-    data set of the hub. ``slices`` say which rows of which split are wanted, in order.
+    ``splits`` holds the files of each split; ``saved`` is a folder of ``Dataset.save_to_disk``, a
+    data set of the hub, or rows in memory. ``slices`` say which rows of which split are wanted, in
+    order.
     """
 
     splits: Mapping[str, tuple[Path, ...]]
     kind: str
     slices: tuple[Slice, ...]
-    saved: SavedRows | None = None
+    saved: SavedRows | GivenRows | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -269,3 +271,8 @@ def _near_file(path: Path) -> str:
     names = (other.name for other in islice(sorted(folder.iterdir()), 10_000))
     near = nearest(path.name, names)
     return f"did you mean {folder / near}?" if near else ""
+
+
+def given_rows(rows: Sequence[Mapping[str, Any]]) -> Location:
+    """A location of rows that are in memory already."""
+    return Location({}, "given", (), GivenRows(rows))

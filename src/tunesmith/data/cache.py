@@ -1,0 +1,213 @@
+"""Prepared samples on the disk: written once in order, read in any order without copying the file.
+
+A prepared folder holds ``samples.arrow`` (ids and runs), ``lengths.npy`` and ``totals.npy`` (one
+number a sample), the sample numbers of each split, and ``prepared.json``, which is written last.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tunesmith.data.samples import TokenSample
+from tunesmith.errors import DataError, TunesmithError
+
+LAYOUT = 1
+"""The version of this folder's layout; part of the cache key."""
+
+FACTS = "prepared.json"
+
+TRAIN, HELD_OUT = "train", "held_out"
+"""The names of the splits."""
+
+_SAMPLES_A_BATCH = 1024
+_TOKENS_A_BATCH = 1 << 20
+
+_SCHEMA = pa.schema(
+    [
+        ("input_ids", pa.large_list(pa.int32())),
+        ("starts", pa.large_list(pa.int32())),
+        ("ends", pa.large_list(pa.int32())),
+        ("weights", pa.large_list(pa.float64())),
+        ("source", pa.string()),
+    ]
+)
+
+
+class SampleWriter:
+    """Writes samples one after the other; memory holds one batch and a few bytes a sample."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lengths = array("i")
+        self._totals: dict[str, array[float]] = {}
+        self._pending: list[TokenSample] = []
+        self._pending_tokens = 0
+        self._batch_starts: list[int] = []
+        self._file = pa.OSFile(str(folder / "samples.arrow"), "wb")
+        self._writer = pa.ipc.new_file(self._file, _SCHEMA)
+
+    def add(self, sample: TokenSample, totals: Mapping[str, float]) -> None:
+        """Write a sample and its share of each named total.
+
+        Raises:
+            TunesmithError: other totals than those of the samples before it.
+        """
+        if not self.lengths:
+            self._totals = {name: array("d") for name in totals}
+        if totals.keys() != self._totals.keys():
+            raise TunesmithError(
+                f"{sample.source}: the objective gives totals {sorted(totals)}, "
+                f"before it gave {sorted(self._totals)}",
+                hint="an objective must give every sample the same named totals",
+                where=sample.source,
+            )
+        for name, value in totals.items():
+            self._totals[name].append(value)
+        self.lengths.append(len(sample))
+        self._pending.append(sample)
+        self._pending_tokens += len(sample)
+        if len(self._pending) >= _SAMPLES_A_BATCH or self._pending_tokens >= _TOKENS_A_BATCH:
+            self._flush()
+
+    def close(self) -> None:
+        """Finish the sample file, and write the lengths and totals."""
+        self._flush()
+        self._writer.close()
+        self._file.close()
+        np.save(self.folder / "lengths.npy", np.array(self.lengths, dtype="<i4"))
+        totals = [np.array(values, dtype="<f8") for values in self._totals.values()]
+        stacked = np.stack(totals) if totals else np.zeros((0, len(self.lengths)))
+        np.save(self.folder / "totals.npy", stacked)
+
+    def facts(self) -> dict[str, Any]:
+        """What a reader must know: the totals' names in order, and where each batch starts."""
+        return {"totals": list(self._totals), "batches": self._batch_starts}
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        runs = [np.array(sample.runs, dtype="<f8").reshape(-1, 3) for sample in self._pending]
+        columns = [
+            _lists([sample.input_ids for sample in self._pending], np.dtype("<i4")),
+            _lists([run[:, 0] for run in runs], np.dtype("<i4")),
+            _lists([run[:, 1] for run in runs], np.dtype("<i4")),
+            _lists([run[:, 2] for run in runs], np.dtype("<f8")),
+            pa.array([sample.source for sample in self._pending], pa.string()),
+        ]
+        self._batch_starts.append(len(self.lengths) - len(self._pending))
+        self._writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
+        self._pending = []
+        self._pending_tokens = 0
+
+
+def _lists(items: Sequence[NDArray[Any]], dtype: np.dtype[Any]) -> Any:
+    offsets = np.zeros(len(items) + 1, dtype=np.int64)
+    np.cumsum([len(item) for item in items], out=offsets[1:])
+    return pa.LargeListArray.from_arrays(offsets, np.concatenate(items).astype(dtype))
+
+
+def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write ``prepared.json``: the folder is complete.
+
+    ``facts`` hold the writer's own, ``splits`` (name -> fingerprint), and whatever else is worth
+    keeping.
+    """
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    text = json.dumps({"layout": LAYOUT, "sizes": sizes, **facts}, indent=1)
+    (folder / FACTS).write_text(text, encoding="utf-8")
+
+
+def read_facts(folder: Path) -> dict[str, Any] | None:
+    """What ``prepared.json`` says, or None where the folder is missing, damaged or older."""
+    try:
+        facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        sizes = {name: (folder / name).stat().st_size for name in facts["sizes"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return facts if facts.get("layout") == LAYOUT and sizes == facts["sizes"] else None
+
+
+class PreparedSplit:
+    """One side of a prepared data set, memory-mapped; it pickles as its folder and name.
+
+    ``lengths`` is int32 [N] and ``totals`` holds a float64 [N] a named total. ``fingerprint`` names
+    the content: equal samples in equal order have the same one, wherever they were prepared.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        facts = read_facts(path)
+        if facts is None or name not in facts["splits"]:
+            raise DataError(
+                f"{path} holds no prepared `{name}` data",
+                hint="run `tunesmith preprocess` again",
+                where=str(path),
+            )
+        self.path = path
+        self.name = name
+        self.fingerprint: str = facts["splits"][name]
+        self._numbers: NDArray[np.int64] = np.load(path / f"{name}.npy")
+        self.lengths: NDArray[np.int32] = _load(path / "lengths.npy")[self._numbers]
+        totals = _load(path / "totals.npy")
+        self.totals: dict[str, NDArray[np.float64]] = {
+            total: totals[row][self._numbers] for row, total in enumerate(facts["totals"])
+        }
+        self._reader = pa.ipc.open_file(pa.memory_map(str(path / "samples.arrow")))
+        self._starts: NDArray[np.int64] = np.asarray(facts["batches"], dtype=np.int64)
+        self._batches: dict[int, _Columns] = {}
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> TokenSample:
+        """The sample at ``index``; its ids are a read-only view of the file."""
+        number = self._numbers[index]
+        batch = int(np.searchsorted(self._starts, number, side="right")) - 1
+        if batch not in self._batches:
+            self._batches[batch] = _Columns(self._reader.get_batch(batch))
+        return self._batches[batch].sample(int(number - self._starts[batch]))
+
+    def __reduce__(self) -> tuple[type[PreparedSplit], tuple[Path, str]]:
+        return PreparedSplit, (self.path, self.name)
+
+
+class _Columns:
+    """A record batch as numpy views of the mapped file."""
+
+    def __init__(self, batch: Any) -> None:
+        self._ids = _views(batch.column("input_ids"))
+        self._starts = _views(batch.column("starts"))
+        self._ends = _views(batch.column("ends"))
+        self._weights = _views(batch.column("weights"))
+        self._sources = batch.column("source")
+
+    def sample(self, at: int) -> TokenSample:
+        starts, ends, weights = (
+            _item(column, at).tolist() for column in (self._starts, self._ends, self._weights)
+        )
+        runs = tuple(zip(starts, ends, weights, strict=True))
+        return TokenSample(_item(self._ids, at), runs, self._sources[at].as_py())
+
+
+_Views = tuple[NDArray[np.int64], NDArray[Any]]
+
+
+def _views(column: Any) -> _Views:
+    return column.offsets.to_numpy(), column.values.to_numpy()
+
+
+def _item(views: _Views, at: int) -> NDArray[Any]:
+    offsets, values = views
+    return values[offsets[at] : offsets[at + 1]]
+
+
+def _load(path: Path) -> NDArray[Any]:
+    loaded: NDArray[Any] = np.load(path, mmap_mode="r")
+    return loaded

@@ -1,0 +1,98 @@
+"""What prepared data depends on, as plain JSON, and its hash: the key of the cache.
+
+Content decides: the bytes of the data files, the tokenizer, the template's text, the parameters
+that matter, and the source code of every stage. Nothing depends on a time or a machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tunesmith.config.data import DatasetEntry
+from tunesmith.data.cache import LAYOUT
+from tunesmith.data.formats.options import load_format
+from tunesmith.data.sources import Location
+from tunesmith.errors import DataError
+
+Recipe = dict[str, Any]
+"""Everything that the prepared bytes depend on; JSON."""
+
+_LATER_STAGES = {"batch.py", "collate.py", "inspect.py", "packing.py", "stream.py"}
+"""Files of this package that only read what is prepared."""
+
+_LIBRARIES = ("jinja2", "pyarrow", "tokenizers")
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of the file's bytes.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}",
+            hint="look at the file's permissions",
+            where=str(path),
+        ) from error
+
+
+@cache
+def code_digest() -> str:
+    """A digest of the source code of all stages of preparation."""
+    package = Path(__file__).parent
+    files = sorted(path for path in package.rglob("*.py") if path.name not in _LATER_STAGES)
+    return _digest([[path.relative_to(package).as_posix(), hash_file(path)] for path in files])
+
+
+def dataset_recipe(entry: DatasetEntry, location: Location, render_digest: str) -> Recipe:
+    """What the samples of one data set depend on."""
+    return {
+        "entry": entry.model_dump(mode="json"),
+        "files": [[str(path), hash_file(path)] for path in location.files],
+        "given": location.saved.digest() if location.saved is not None else None,
+        "format": _format_digest(entry),
+        "render": render_digest,
+    }
+
+
+def whole_recipe(datasets: Sequence[Recipe], parameters: Mapping[str, Any]) -> Recipe:
+    """What a whole prepared folder depends on."""
+    return {
+        "layout": LAYOUT,
+        "code": code_digest(),
+        "libraries": {name: version(name) for name in _LIBRARIES},
+        "datasets": list(datasets),
+        "parameters": dict(parameters),
+    }
+
+
+def key_of(recipe: Recipe) -> str:
+    """The recipe's hash, short enough for a folder's name."""
+    return _digest(recipe)[:32]
+
+
+def stamps(paths: Iterable[Path]) -> dict[str, tuple[int, int]]:
+    """Size and time of change of each file: tells whether one was written while it was read."""
+    found = {str(path): path.stat() for path in paths}
+    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
+
+
+def _format_digest(entry: DatasetEntry) -> str:
+    """The code of the module that reads the rows, which may be a plugin's."""
+    module = sys.modules[load_format(entry).__module__]
+    return hash_file(Path(str(module.__file__))) if module.__file__ else ""
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,140 @@
+"""The rows that are kept: a few numbers each, from which both sides and the ledger are made."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunesmith.data.holdout import HoldOut, as_digests, choose_held_out, first_of_each, row_digest
+from tunesmith.data.ledger import Account, Ledger
+from tunesmith.data.records import Lint, Source
+from tunesmith.data.samples import TokenSample
+
+_COPY = "equal to an earlier row"
+_LEAK = "equal to a held-out row"
+
+
+@dataclass(slots=True)
+class KeptRows:
+    """Columns of R rows: digest, data set, number of samples, trained and all tokens, place."""
+
+    digests: bytearray = field(default_factory=bytearray)
+    datasets: array[int] = field(default_factory=lambda: array("i"))
+    samples: array[int] = field(default_factory=lambda: array("i"))
+    trained: array[int] = field(default_factory=lambda: array("q"))
+    tokens: array[int] = field(default_factory=lambda: array("q"))
+    files: array[int] = field(default_factory=lambda: array("i"))
+    rows: array[int] = field(default_factory=lambda: array("q"))
+    file_numbers: dict[str, int] = field(default_factory=dict)
+
+    def add(self, source: Source, samples: Sequence[TokenSample]) -> None:
+        """Note a row of which these samples are kept."""
+        self.digests += row_digest(samples)
+        self.datasets.append(source.dataset)
+        self.samples.append(len(samples))
+        self.trained.append(sum(map(_trained_tokens, samples)))
+        self.tokens.append(sum(map(len, samples)))
+        self.files.append(self.file_numbers.setdefault(source.file, len(self.file_numbers)))
+        self.rows.append(source.row)
+
+    def places(self, numbers: NDArray[np.int64]) -> list[str]:
+        """``file:row`` of each of these rows."""
+        names = list(self.file_numbers)
+        return [f"{names[self.files[number]]}:{self.rows[number]}" for number in numbers.tolist()]
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """For each of R rows: does it train, is it held out, and why is it dropped otherwise."""
+
+    train: NDArray[np.bool_]
+    held_out: NDArray[np.bool_]
+    dropped: dict[str, NDArray[np.bool_]]
+
+    def samples(self, side: NDArray[np.bool_], kept: KeptRows) -> NDArray[np.int64]:
+        """The numbers of the samples of one side's rows, in order."""
+        return np.flatnonzero(np.repeat(side, np.asarray(kept.samples)))
+
+
+def choose_sides(
+    kept: KeptRows, is_test: NDArray[np.bool_], wanted: HoldOut, *, drop_copies: bool
+) -> Sides:
+    """Which side each row is on. ``is_test`` marks the rows of held-out data sets.
+
+    With ``drop_copies`` a row that equals an earlier one of its side is dropped, and a training row
+    that equals a held-out one as well.
+
+    Raises:
+        DataError: everything would be held out.
+    """
+    digests = as_digests(kept.digests)
+    copies, leaks = _copies(digests, is_test), np.zeros(len(digests), dtype=np.bool_)
+    left = ~copies if drop_copies else np.ones(len(digests), dtype=np.bool_)
+    held_out = left & is_test
+    candidates = np.flatnonzero(left & ~is_test)
+    held_out[candidates] = choose_held_out(digests[candidates], wanted)
+    if drop_copies:
+        leaks = left & ~held_out & np.isin(_groups(digests), _groups(digests)[held_out])
+    dropped = {_COPY: copies & drop_copies, _LEAK: leaks}
+    return Sides(left & ~held_out & ~leaks, held_out, dropped)
+
+
+def note_copies(kept: KeptRows, sides: Sides, is_test: NDArray[np.bool_], ledger: Ledger) -> None:
+    """Note rows that stand twice on a side, and training rows that are also held out."""
+    digests = as_digests(kept.digests)
+    used = sides.train | sides.held_out
+    groups = _groups(digests)
+    copies = np.flatnonzero(_copies(digests, is_test) & used)
+    leaks = np.flatnonzero(sides.train & np.isin(groups, groups[sides.held_out]))
+    for place in kept.places(copies):
+        ledger.note(Lint("duplicate-row", "equals an earlier row", place))
+    for place in kept.places(leaks):
+        ledger.note(Lint("held-out-row", "trains and is also held out", place))
+
+
+def settle(kept: KeptRows, sides: Sides, ledger: Ledger) -> None:
+    """Book every kept row and its tokens on the side where it ended."""
+    datasets, samples = np.asarray(kept.datasets), np.asarray(kept.samples)
+    tokens, trained = np.asarray(kept.tokens), np.asarray(kept.trained)
+    for number, account in enumerate(ledger.accounts):
+        train = sides.train & (datasets == number)
+        held_out = sides.held_out & (datasets == number)
+        account.rows_trained = int(train.sum())
+        account.rows_held_out = int(held_out.sum())
+        account.tokens_trained = int(trained[train].sum())
+        account.tokens_masked = int((tokens - trained)[train].sum())
+        account.tokens_held_out = int(tokens[held_out].sum())
+        account.samples = int(samples[train | held_out].sum())
+        for reason, rows in sides.dropped.items():
+            _book_dropped(account, reason, np.flatnonzero(rows & (datasets == number)), kept)
+
+
+def _book_dropped(
+    account: Account, reason: str, numbers: NDArray[np.int64], kept: KeptRows
+) -> None:
+    for number, place in zip(numbers.tolist(), kept.places(numbers), strict=True):
+        account.drop_row(reason, place)
+        account.drop_tokens(reason, kept.tokens[number])
+
+
+def _copies(digests: NDArray[np.void], is_test: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """True for a row that equals an earlier one among the data sets of its kind."""
+    copies = np.zeros(len(digests), dtype=np.bool_)
+    for kind in (is_test, ~is_test):
+        numbers = np.flatnonzero(kind)
+        copies[numbers] = ~first_of_each(digests[numbers])
+    return copies
+
+
+def _groups(digests: NDArray[np.void]) -> NDArray[np.int64]:
+    """A number for each row, equal where the rows are."""
+    groups: NDArray[np.int64] = np.unique(digests, return_inverse=True)[1]
+    return groups
+
+
+def _trained_tokens(sample: TokenSample) -> int:
+    return sum(end - start for start, end, _ in sample.runs)
