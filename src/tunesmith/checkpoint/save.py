@@ -13,7 +13,7 @@ from torch import Tensor
 from tunesmith.checkpoint import layout
 from tunesmith.checkpoint.durable import force_to_disk, replacing_folder, require_room
 from tunesmith.checkpoint.state import TrainState
-from tunesmith.checkpoint.weights import ModelFiles, n_bytes, save_tensors
+from tunesmith.checkpoint.weights import ModelFiles, n_bytes, require_tensors, save_tensors
 from tunesmith.errors import ExitCode, RunError
 
 
@@ -28,7 +28,7 @@ class OptimizerState(Protocol):
         """Everything of the state that is no tensor, as JSON can hold it."""
         ...
 
-    def load_state(self, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
+    def load_state(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
         """Put back what the two above gave."""
         ...
 
@@ -63,6 +63,7 @@ class CheckpointStore:
         """
         self.output_dir.mkdir(parents=True, exist_ok=True)
         tensors = self.optimizer.state_tensors() if self.optimizer is not None else {}
+        require_tensors(tensors)
         require_room(self.output_dir, self.files.n_bytes() + sum(map(n_bytes, tensors.values())))
         final = layout.checkpoint_path(self.output_dir, state.step)
         with replacing_folder(layout.partial_path(self.output_dir, state.step), final) as folder:

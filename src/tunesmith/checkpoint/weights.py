@@ -76,12 +76,16 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         TypeError: a value is not a tensor. Other writers pickle it into the file in silence.
     """
-    plain: dict[str, Tensor] = {}
+    require_tensors(tensors)
+    plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    save_file(plain, path, metadata={"format": "pt"})
+
+
+def require_tensors(tensors: Mapping[str, object]) -> None:
+    """Raise ``TypeError``, with the name, where a value is not a tensor."""
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name} is {type(tensor).__name__}, and only tensors are saved")
-        plain[name] = tensor.detach().to("cpu").contiguous()
-    save_file(plain, path, metadata={"format": "pt"})
 
 
 def weight_files(folder: Path, stem: str) -> list[Path]:

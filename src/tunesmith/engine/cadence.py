@@ -26,7 +26,7 @@ class StopAnswer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rhythm:
-    """``never``; at every ``every``-th step and the last; or at each epoch's last step and the last."""
+    """Never; each ``every``-th step and the last; or each epoch's last step and the last."""
 
     unit: Literal["never", "steps", "epoch"]
     every: int = 1
@@ -102,7 +102,8 @@ def build_cadence(
     """The cadence that the sections ask for; once an epoch where they say nothing.
 
     Both sections speak the same three words: ``*_steps`` (below 1 a share of all steps, rounded
-    up), ``*s_per_epoch`` (0 means never), ``*_strategy``. Without held-out data nothing is evaluated.
+    up), ``*s_per_epoch`` (0 means never), ``*_strategy``. Without held-out data nothing is
+    evaluated.
     """
     evaluations = _rhythm(evaluation, timeline, default_every=log_every)
     if not has_held_out:

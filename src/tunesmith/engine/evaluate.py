@@ -69,9 +69,7 @@ def _sum_up(run: Run, stream: Stream) -> tuple[StepSums, dict[str, float]]:
         for name, weight in stream.weights(step).items():
             totals[name] = totals.get(name, 0.0) + weight
         for batch in microbatches:
-            with run.autocast():
-                loss = run.objective.loss(run.policy, run.shard(batch.to(run.device)))
-            add(sums, loss)
+            add(sums, run.objective.loss(run.policy, run.shard(batch.to(run.device))))
     return sums, totals
 
 

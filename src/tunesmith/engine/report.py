@@ -24,7 +24,7 @@ SKIPS_IN_A_ROW = 25
 
 @dataclass(frozen=True, slots=True)
 class StepSums:
-    """What forward and backward leave behind: detached sums of this rank, by name, on the device."""
+    """What a step's backward leaves: detached sums of this rank, by name, on the device."""
 
     losses: dict[str, Tensor]
     metrics: dict[str, Tensor]
@@ -49,7 +49,7 @@ class Readback:
         if numbers.is_cuda:
             self._numbers = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
             self._numbers.copy_(numbers, non_blocking=True)
-            self._event = torch.cuda.Event()
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._event.record()
         else:
             self._numbers = numbers.clone()

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor
 
-from tunesmith.checkpoint.save import OptimizerState
 from tunesmith.checkpoint.state import TrainState
 from tunesmith.data.batch import Batch
 from tunesmith.data.stream import Stream
@@ -22,6 +20,7 @@ from tunesmith.engine.report import Reporter, StepSums
 from tunesmith.engine.scaling import Scale, Unscaled
 from tunesmith.models.policy import Policy
 from tunesmith.objectives.objective import Objective
+from tunesmith.optim.optimizer import Optimizer
 
 
 class CountedStream(Stream, Protocol):
@@ -37,27 +36,6 @@ class ForwardBackward(Protocol):
 
     def __call__(self, microbatches: Sequence[Batch], totals: Mapping[str, float]) -> StepSums:
         """This rank's sums; gradients are in ``.grad``, of the whole step's divided loss."""
-        ...
-
-
-class Optimizer(OptimizerState, Protocol):
-    """What the loop asks of an optimizer, beside its state."""
-
-    @property
-    def rate(self) -> float:
-        """The learning rate of the first group."""
-        ...
-
-    def set_rates(self, multiplier: float) -> None:
-        """Set each group's rate to its peak times ``multiplier``."""
-        ...
-
-    def step(self, found_inf: Tensor | None = None) -> None:
-        """Update the weights, unless ``found_inf`` (on the device) is not 0."""
-        ...
-
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
         ...
 
 
@@ -96,5 +74,4 @@ class Run:
     device: torch.device
     events: Events[Run] = field(default_factory=Events)
     scale: Scale = field(default_factory=Unscaled)
-    autocast: Callable[[], AbstractContextManager[object]] = nullcontext
     served_weights: Callable[[], AbstractContextManager[object]] = nullcontext

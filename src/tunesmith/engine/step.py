@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from tunesmith.checkpoint.state import TrainState
 from tunesmith.data.batch import Batch
-from tunesmith.engine.report import StepFacts, StepReport, StepSums, share
+from tunesmith.engine.report import StepFacts, StepReport, StepSums
 from tunesmith.engine.run import Run
 from tunesmith.engine.scaling import Scale, Unscaled
 from tunesmith.errors import ExitCode, RunError
@@ -25,7 +24,7 @@ def train_step(run: Run, state: TrainState, microbatches: Sequence[Batch]) -> St
     totals = run.stream.weights(state.step)  # global, known before any forward
     sums = run.forward_backward(microbatches, totals)
     norm = clip(run.policy.parameters(), run.mesh, run.max_norm)
-    run.optimizer.set_rates(run.schedule(state.step))
+    run.optimizer.set_rate(run.schedule(state.step))
     run.optimizer.step(found_inf=norm.is_bad)  # skipped on the device when a number is not finite
     run.optimizer.zero_grad()
     run.scale.update(norm.is_bad)
@@ -41,7 +40,6 @@ class Backward:
     device: torch.device
     seed: int
     shard: Callable[[Batch], Batch] = lambda batch: batch
-    autocast: Callable[[], AbstractContextManager[object]] = nullcontext
     scale: Scale = field(default_factory=Unscaled)
 
     def __call__(self, microbatches: Sequence[Batch], totals: Mapping[str, float]) -> StepSums:
@@ -54,9 +52,8 @@ class Backward:
         sums = StepSums({}, {})
         for batch in microbatches:
             seed_dropout(self.seed, batch.index)
-            with self.autocast():
-                loss = self.objective.loss(self.policy, self.shard(batch.to(self.device)))
-            self.scale.grow(mean(loss, totals)).backward()
+            loss = self.objective.loss(self.policy, self.shard(batch.to(self.device)))
+            self.scale.grow(mean(loss, totals)).backward()  # type: ignore[no-untyped-call]
             add(sums, loss)
         self.scale.shrink(self.policy.parameters())
         return sums
