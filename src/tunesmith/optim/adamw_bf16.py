@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any, overload
 
 import torch
@@ -23,6 +22,11 @@ CHUNK = 1 << 20
 """Elements that are updated together. Part of the algorithm: the random numbers depend on it."""
 
 _LOW_16 = 0xFFFF
+
+# SplitMix64's constants as signed numbers.
+_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
+_MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+_MIX_2 = 0x94D049BB133111EB - (1 << 64)
 
 
 class AdamWBf16(torch.optim.Optimizer):
@@ -78,11 +82,10 @@ class AdamWBf16(torch.optim.Optimizer):
         for number, start in enumerate(range(0, parameter.numel(), CHUNK)):
             chunk = [tensor[start : start + CHUNK] for tensor in flat]
             weight, mean, square = adamw_update(chunk, group, step)
-            key = (self.seed, step, name, number)
-            for kind, (kept, exact) in enumerate(
-                zip((chunk[0], chunk[2], chunk[3]), (weight, mean, square), strict=True)
-            ):
-                store(kept, exact, key=(*key, kind))
+            words = random_words(len(weight), weight.device, (self.seed, step, name, number))
+            store(chunk[0], weight, words)
+            store(chunk[2], mean, words >> 16)
+            store(chunk[3], square, words >> 32)
         if not parameter.is_contiguous():
             parameter.copy_(flat[0].view(parameter.shape))
 
@@ -100,42 +103,36 @@ def adamw_update(
     return weight - (group["lr"] / (1 - beta1**step)) * mean / root, mean, square
 
 
-def store(kept: Tensor, exact: Tensor, *, key: tuple[int | str, ...]) -> None:
+def store(kept: Tensor, exact: Tensor, words: Tensor) -> None:
     """Write ``exact`` into ``kept``, rounding stochastically where it is bf16."""
     if kept.dtype == torch.bfloat16:
-        kept.copy_(round_stochastically(exact, random_bits(exact.numel(), exact.device, key)))
+        kept.copy_(round_stochastically(exact, words))
     else:
         kept.copy_(exact)
 
 
-def round_stochastically(values: Tensor, bits: Tensor) -> Tensor:
+def round_stochastically(values: Tensor, words: Tensor) -> Tensor:
     """Float32 ``values`` as bf16: one of the two neighbours, the nearer one more often.
 
-    ``bits`` is int32, of which the low 16 are used: added to the 16 bits that bf16 lacks, they
-    carry into the last bit that stays with just the probability wanted. What is not finite stays.
+    Of ``words`` the low 16 bits are used: added to the 16 bits that bf16 lacks, they carry into the
+    last bit that stays with just the probability wanted. What is not finite stays what it is.
     """
-    carried = (values.contiguous().view(torch.int32) + (bits & _LOW_16)) & ~_LOW_16
+    bits = (words & _LOW_16).to(torch.int32)
+    carried = (values.contiguous().view(torch.int32) + bits) & ~_LOW_16
     rounded = carried.view(torch.float32).to(torch.bfloat16)
     return torch.where(torch.isfinite(values), rounded, values.to(torch.bfloat16))
 
 
-def random_bits(n: int, device: torch.device, key: tuple[int | str, ...]) -> Tensor:
-    """Int32 [n]: well mixed bits, a function of the key and the element's number.
+def random_words(n: int, device: torch.device, key: tuple[int | str, ...]) -> Tensor:
+    """Int64 [n]: well mixed bits, a function of the key and the element's number alone.
 
-    Two rounds of the 32-bit finaliser "lowbias32" (C. Wellons, hash-prospector, public domain),
-    keyed before each. Products wrap around.
+    The n first numbers of SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195) from a start
+    that the key gives. Products wrap around.
     """
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    first, second = (int.from_bytes(digest[at : at + 4], "little", signed=True) for at in (0, 4))
-    bits = _counter(device)[:n] if n <= CHUNK else torch.arange(n, device=device).int()
-    for word in (first, second):
-        bits = bits ^ word
-        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B - (1 << 32)), (16, 1)):
-            # Shifts of int32 copy the sign: the mask makes them logical.
-            bits = (bits ^ ((bits >> shift) & ((1 << (32 - shift)) - 1))) * factor
-    return bits
-
-
-@cache
-def _counter(device: torch.device) -> Tensor:
-    return torch.arange(CHUNK, dtype=torch.int32, device=device)
+    words = torch.arange(1, n + 1, dtype=torch.int64, device=device)
+    words.mul_(_GOLDEN).add_(int.from_bytes(digest, "little", signed=True))
+    for shift, factor in ((30, _MIX_1), (27, _MIX_2), (31, 1)):
+        # A shift of int64 copies the sign: the mask makes it logical.
+        words.bitwise_xor_((words >> shift).bitwise_and_((1 << (64 - shift)) - 1)).mul_(factor)
+    return words

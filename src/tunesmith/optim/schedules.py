@@ -185,7 +185,7 @@ def polynomial(span: Span, lr_end: float = 1e-7, power: float = 1.0) -> Schedule
         if step > span.steps:
             return lr_end / span.rate
         # A warm-up over all steps leaves nothing to decay over: the last point is the peak.
-        remaining = (1.0 - span.progress(step)) ** power
+        remaining = float((1.0 - span.progress(step)) ** power)
         return ((span.rate - lr_end) * remaining + lr_end) / span.rate
 
     return at
@@ -240,6 +240,7 @@ def one_cycle(
     anneal_strategy: Literal["cos", "linear"] = "cos",
     div_factor: float = 25.0,
     final_div_factor: float = 1e4,
+    *,
     three_phase: bool = False,
 ) -> Schedule:
     """As torch's ``OneCycleLR``: up from 1/25 of the peak during the warm-up, then far below it."""
