@@ -54,9 +54,9 @@ quickstart: $(VENV)/.quickstart ## fine-tune a small real model on this machine,
 test: $(VENV)/.dev ## every test that is not slow, gpu or faults (under 15 minutes on two cores)
 	$(PYTEST) -n $(WORKERS)
 
-# The parts share nothing but the environment, so they run side by side.
+# The parts share nothing but the environment, so they run side by side, and all of them report.
 check: $(VENV)/.dev ## format, lint, types, import contracts, house rules (under 40 seconds)
-	@$(MAKE) --no-print-directory -j 2 --output-sync=target types lint contracts house
+	@$(MAKE) --no-print-directory -j 2 -k --output-sync=target types lint contracts house
 
 lint:
 	$(BIN)/ruff format --check

@@ -35,6 +35,7 @@ BROUGHT_ALONG = {
     "pyarrow": "the memory of datasets",
     "packaging": "transformers needs it; versions are compared with it",
     "fsspec": "datasets reads remote files through it",
+    "annotated_types": "pydantic keeps a field's limits as its objects",
     "pydantic_core": "pydantic's own errors and undefined value live there",
     "markupsafe": "jinja2's own string type",
 }
