@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from tunesmith.errors import ModelError
@@ -13,10 +15,13 @@ from tunesmith.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids, and for each token the half-open span of the characters that it covers."""
+    """Token ids, and for each token the half-open span of the characters that it covers.
 
-    ids: list[int]
-    offsets: list[tuple[int, int]]
+    ``ids`` is int32 [n], ``offsets`` int64 [n, 2].
+    """
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
 
 
 class Encoder:
@@ -56,7 +61,10 @@ class Encoder:
     def encode(self, text: str) -> Encoded:
         """The text's tokens, nothing added."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        return Encoded(encoding.ids, encoding.offsets)
+        return Encoded(
+            np.asarray(encoding.ids, dtype=np.int32),
+            np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2),
+        )
 
     def encode_each(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, tokenized by itself, nothing added."""

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tunesmith.data.masking import ASSISTANT, Part
+from tunesmith.data.masking import Part
 from tunesmith.data.origin import Tracked, plain, spans_of
 from tunesmith.data.records import Message
+from tunesmith.data.shape import ASSISTANT
 
 _CHECKED_TURNS = 32
 """Turns of a long row whose prefix is rendered; the time must stay linear in the turns."""

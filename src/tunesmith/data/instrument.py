@@ -176,10 +176,10 @@ def _replace(text: Any, old: Any, new: Any, count: int | None = None) -> str:
 
 def plain_tojson(
     value: Any,
-    ensure_ascii: bool = False,
+    ensure_ascii: bool = False,  # noqa: FBT001, FBT002 (templates may call it by position)
     indent: Any = None,
     separators: Any = None,
-    sort_keys: bool = False,
+    sort_keys: bool = False,  # noqa: FBT001, FBT002
 ) -> str:
     """JSON as the transformers library prints it in templates: no HTML escapes."""
     return json.dumps(
@@ -232,10 +232,10 @@ class _JsonWriter:
 
 def _tojson(
     value: Any,
-    ensure_ascii: bool = False,
+    ensure_ascii: bool = False,  # noqa: FBT001, FBT002
     indent: Any = None,
     separators: Any = None,
-    sort_keys: bool = False,
+    sort_keys: bool = False,  # noqa: FBT001, FBT002
 ) -> str:
     text = plain_tojson(value, ensure_ascii, indent, separators, sort_keys)
     if len(origins_in(value)) <= 1:

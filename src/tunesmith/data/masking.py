@@ -11,40 +11,17 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from tunesmith.data.origin import UNKNOWN, Tracked, plain, spans_of
 from tunesmith.data.records import Lint, Message, RowError
+from tunesmith.data.shape import ASSISTANT, TurnShape, longest_prefix
 
 Ends = Literal["turn", "all", "last", "none"]
 """Which ends of turn train: those of trained turns, all, the row's last one, or none."""
 
-ASSISTANT = "assistant"
 ROLE_ALIASES = {"human": "user", "gpt": "assistant"}
 """Names that older data sets use for a role."""
-
-
-class Render(Protocol):
-    """Renders messages with origins; ``prompt`` asks for the generation prompt."""
-
-    def __call__(self, messages: Sequence[Mapping[str, Any]], *, prompt: bool) -> Tracked:
-        """The messages as one text."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class TurnShape:
-    """How a template opens and closes an assistant turn, learned from small renderings.
-
-    ``prompt``: the generation prompt. ``header``: the part of it that opens a plain answer.
-    ``user_end``: what closes a user turn, where there is no generation prompt. ``turn_end``: what
-    closes an assistant turn, blanks behind it left out ("" where nothing does).
-    """
-
-    prompt: str
-    header: str
-    user_end: str
-    turn_end: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,127 +94,6 @@ class Mask:
     lints: tuple[Lint, ...]
 
 
-# --- the shape of a template ----------------------------------------------------------------------
-
-_PROBE = ("alpha", "beta", "gamma", "delta")
-
-
-class TemplateShapeError(Exception):
-    """The template's turns cannot be told apart; the message says why."""
-
-
-def learn_shape(render: Render) -> TurnShape:
-    """The shape of a template's turns, from renderings of up to four short messages.
-
-    Raises ``TemplateShapeError`` where no rule can tell the prompt from the answer.
-    """
-    texts: Sequence[Any] = _PROBE
-    try:
-        render(_probe(texts, 2), prompt=False)
-    except Exception:  # some templates take content only as a list of parts
-        texts = [[{"type": "text", "text": text}] for text in _PROBE]
-    asked = _after(render(_probe(texts, 1), prompt=False), 0)
-    prompted = _after(render(_probe(texts, 1), prompt=True), 0)
-    answered = render(_probe(texts, 2), prompt=False)
-    gap = _between(answered, 0, 1)
-    prompt, user_end = _split_prompt(asked, prompted, gap)
-    header = _learn_header(render, texts, prompt, gap)
-    if prompt and not header:
-        raise TemplateShapeError(
-            f"its generation prompt {prompt!r} is not how it opens an assistant turn ({gap!r})"
-        )
-    if not prompt and not user_end:
-        raise TemplateShapeError(
-            "it has no generation prompt, and nothing of its own ends a user turn"
-        )
-    return TurnShape(prompt, header, user_end, _learn_end(render, texts, answered))
-
-
-def _probe(texts: Sequence[Any], count: int) -> list[dict[str, Any]]:
-    return [
-        {"role": ASSISTANT if number % 2 else "user", "content": texts[number]}
-        for number in range(count)
-    ]
-
-
-def _extent(text: Tracked, message: int) -> tuple[int, int]:
-    """First and last position of a message's fields, its role left out; (-1, -1) if absent."""
-    own = [
-        (start, end)
-        for start, end, origin in spans_of(text)
-        if origin is not None and origin.message == message and origin.field != "role"
-    ]
-    return (own[0][0], own[-1][1]) if own else (-1, -1)
-
-
-def _after(text: Tracked, message: int) -> str:
-    return plain(text)[max(_extent(text, message)[1], 0) :]
-
-
-def _between(text: Tracked, left: int, right: int) -> str:
-    end, start = _extent(text, left)[1], _extent(text, right)[0]
-    if end < 0 or start < end:
-        raise TemplateShapeError("it does not print a user turn and its answer in this order")
-    return plain(text)[end:start]
-
-
-def _split_prompt(asked: str, prompted: str, gap: str) -> tuple[str, str]:
-    """The generation prompt, and what ends a user turn.
-
-    Templates that print something else instead of the prompt (an eos) are cut at the last mark
-    that both renderings share.
-    """
-    shared = asked if prompted.startswith(asked) else _to_mark(_shared_start(asked, prompted))
-    prompt = prompted[len(shared) :]
-    return prompt, shared if gap.startswith(shared) else _to_mark(_shared_start(shared, gap))
-
-
-def _learn_header(render: Render, texts: Sequence[Any], prompt: str, gap: str) -> str:
-    """The part of the generation prompt that opens answers, those that reason first included."""
-    header = prompt[: longest_prefix(prompt, gap)[1]]
-    messages = _probe(texts, 2)
-    messages[1]["reasoning_content"] = "epsilon"
-    try:
-        reasoned = _between(render(messages, prompt=False), 0, 1)
-    except Exception:  # the template knows no reasoning, or refuses it
-        return header
-    shorter = prompt[: longest_prefix(prompt, reasoned)[1]]
-    return shorter if shorter and len(shorter) < len(header) else header
-
-
-def _shared_start(left: str, right: str) -> str:
-    count = 0
-    while count < min(len(left), len(right)) and left[count] == right[count]:
-        count += 1
-    return left[:count]
-
-
-def _to_mark(text: str) -> str:
-    """The text up to its last closing mark or blank, so that no token is cut in two."""
-    end = max((text.rfind(mark) + 1 for mark in ">]}\n\t "), default=0)
-    return text[:end]
-
-
-def _learn_end(render: Render, texts: Sequence[Any], answered: Tracked) -> str:
-    """What ends an assistant turn: the part that the last turn and an inner one share."""
-    last = _after(answered, 1)
-    try:
-        inner = _between(render(_probe(texts, 4), prompt=False), 1, 2)
-    except Exception:  # a template for one exchange alone: its only end is the last one
-        return last.rstrip()
-    shared = _shared_start(last, inner)
-    return (shared if shared in (last, inner) else _to_mark(shared)).rstrip()
-
-
-def longest_prefix(prompt: str, gap: str) -> tuple[int, int]:
-    """Where the longest prefix of ``prompt`` stands in ``gap``, and its length: (start, length)."""
-    for length in range(len(prompt), 0, -1):
-        start = gap.rfind(prompt[:length])
-        if start >= 0:
-            return start, length
-    return 0, 0
-
-
 # --- the turns of a row ---------------------------------------------------------------------------
 
 
@@ -246,17 +102,19 @@ class Masker:
 
     def __init__(
         self,
-        roles: Sequence[str],
+        roles: Sequence[str] | None,
         stops: Stops,
         aliases: Mapping[str, str] | None = None,
     ) -> None:
         names = {**ROLE_ALIASES, **(aliases or {})}
-        self._roles = frozenset(names.get(role, role) for role in roles)
+        self._roles = None if roles is None else {names.get(role, role) for role in roles}
         self._stops = stops
 
     def trains(self, message: Message) -> bool:
         """Whether a turn trains: the row's own wish, else by its role."""
-        return message.role in self._roles if message.train is None else message.train
+        if message.train is not None:
+            return message.train
+        return self._roles is None or message.role in self._roles
 
     def mask(
         self,
@@ -415,8 +273,8 @@ class _TurnFinder:
         if position < 0 and number > 0:
             raise RowError(
                 f"messages[{number}]",
-                f"the template has no generation prompt, and {self._shape.user_end!r}, which ends a "
-                f"user turn, is not in {gap!r} before this turn",
+                f"the template has no generation prompt, and {self._shape.user_end!r}, which ends "
+                f"a user turn, is not in {gap!r} before this turn",
                 "give the template a generation prompt (`add_generation_prompt`)",
             )
         if header.strip():

@@ -173,7 +173,10 @@ class Tracked(str):
             end = start
         return found[::-1]
 
-    def splitlines(self, keepends: bool = False) -> list[Tracked]:  # type: ignore[override]
+    def splitlines(  # type: ignore[override]
+        self,
+        keepends: bool = False,  # noqa: FBT001, FBT002
+    ) -> list[Tracked]:
         whole = self._located(str.splitlines(self, True), 0)
         if keepends:
             return whole

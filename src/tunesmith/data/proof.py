@@ -8,9 +8,10 @@ from typing import Any
 
 from tunesmith.data.history import Sample
 from tunesmith.data.instrument import CompiledTemplate
-from tunesmith.data.masking import ASSISTANT, Mask
+from tunesmith.data.masking import Mask
 from tunesmith.data.origin import Origin, Tracked, plain, spans_of
 from tunesmith.data.records import Conversation, Lint, RowError
+from tunesmith.data.shape import ASSISTANT
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _TURNED = str.maketrans(

@@ -8,32 +8,30 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Final, Literal
 
-import jinja2
 import numpy as np
 
-from tunesmith.data.encode import Encoded, Encoder
-from tunesmith.data.history import Sample, plan_samples
-from tunesmith.data.instrument import CompiledTemplate
-from tunesmith.data.masking import (
-    ASSISTANT,
-    Ends,
-    Mask,
-    Masker,
-    Stops,
-    TemplateShapeError,
-    TurnShape,
-    learn_shape,
-)
+from tunesmith.data.chat import Chat
+from tunesmith.data.encode import Encoder
+from tunesmith.data.history import plan_samples
+from tunesmith.data.masking import Ends, Mask, Masker, Stops
 from tunesmith.data.origin import Tracked, plain
 from tunesmith.data.proof import prove_origins, prove_prompt
 from tunesmith.data.records import Conversation, Lint, Record, RowError, Segments, Source, Text
 from tunesmith.data.samples import TokenSample
+from tunesmith.data.shape import ASSISTANT
 from tunesmith.data.templates import ChatTemplate
+from tunesmith.data.tokens import (
+    NO_TARGET,
+    TokenView,
+    runs_of_weights,
+    straddles,
+    train_tokens,
+    view_turns,
+)
 from tunesmith.errors import DataError
 
 RENDER_VERSION: Final = "1"
@@ -44,17 +42,21 @@ History = Literal["whole", "expand", "last"]
 _PROVED_ROWS = 64
 _PROVED_EVERY = 1000
 
+Row = tuple[Source, Record]
+_Token = tuple[int, bool]
+
 
 @dataclass(frozen=True, slots=True)
 class RenderSettings:
-    """All that decides how the rows of one data set become tokens, as plain data.
+    """How the rows of one data set become tokens.
 
     ``tokenizer_path``: a folder with ``tokenizer.json``; ``tokenizer_digest``: the hash of its
-    content, which goes into the cache key in the path's place. ``special_tokens``: the texts that
-    templates see (``bos_token``, ...). ``variables``: ``chat_template_kwargs``. ``roles``: the data
-    set's role mapping, template role -> names. ``history``: what becomes of a row whose template
-    changes earlier turns (None: ``expand``). ``now``: the ISO time that ``strftime_now`` tells.
-    ``sequence_len``: the length of the pieces that plain text is cut into.
+    content, which goes into the cache key in the path's place. ``sequence_len``: the length of the
+    pieces that plain text is cut into. ``special_tokens``: the texts that templates see
+    (``bos_token``, ...). ``variables``: ``chat_template_kwargs``. ``roles_to_train``: None for all.
+    ``roles``: the data set's role mapping, template role -> names. ``history``: what becomes
+    of a row whose template changes earlier turns (None: ``expand``). ``now``: the ISO time that
+    ``strftime_now`` tells.
     """
 
     tokenizer_path: str
@@ -66,7 +68,7 @@ class RenderSettings:
     eos_text: str = ""
     eot_tokens: tuple[str, ...] = ()
     variables: Mapping[str, Any] = field(default_factory=dict)
-    roles_to_train: tuple[str, ...] = (ASSISTANT,)
+    roles_to_train: tuple[str, ...] | None = (ASSISTANT,)
     roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     train_on_eos: Ends = "turn"
     train_on_eot: Ends | None = None
@@ -84,7 +86,7 @@ class RenderSettings:
         values["template"] = self.template.digest if self.template else None
         if self.template and "strftime_now" in self.template.text:
             values["now"] = self.now
-        text = json.dumps([RENDER_VERSION, values], sort_keys=True, default=list)
+        text = json.dumps([RENDER_VERSION, values], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -96,35 +98,17 @@ class RenderedRow:
     lints: tuple[Lint, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TokenView:
-    """One token as ``preprocess --show`` prints it.
-
-    ``message`` is the number of the turn that its first character came from, None for text of the
-    template, of tools, or of a row without turns; ``field`` is the turn's key, ``template``, or the
-    piece. ``reason`` says why it trains or does not.
-    """
-
-    text: str
-    id: int
-    weight: float
-    message: int | None
-    role: str
-    field: str
-    reason: str
-
-
-Row = tuple[Source, Record]
-
-
 class Renderer:
-    """Makes samples of records; built from settings alone, once in each process."""
+    """Makes samples of records; built from settings alone, once in each process.
+
+    Raises ``DataError`` where the template is of no use, ``ModelError`` where the tokenizer is.
+    """
 
     def __init__(self, settings: RenderSettings) -> None:
         self._settings = settings
         self._encoder = Encoder(settings.tokenizer_path)
         eos = settings.train_on_eos
-        self._stops = Stops(
+        stops = Stops(
             settings.eos_text,
             settings.eot_tokens,
             self._encoder.special,
@@ -132,13 +116,16 @@ class Renderer:
             settings.train_on_eot or eos,
         )
         aliases = {name: role for role, names in settings.roles.items() for name in names}
-        self._masker = Masker(settings.roles_to_train, self._stops, aliases)
-        self._chat = _Chat(settings) if settings.template else None
-        self._shape_lints = self._check_end() if self._chat else ()
+        self._masker = Masker(settings.roles_to_train, stops, aliases)
+        self._chat: Chat | None = None
+        if settings.template is not None:
+            variables = {**settings.special_tokens, **settings.variables}
+            self._chat = Chat(settings.template, variables, settings.now)
+        self._findings = self._check_end(self._chat) if self._chat else ()
 
-    def _check_end(self) -> tuple[Lint, ...]:
+    def _check_end(self, chat: Chat) -> tuple[Lint, ...]:
         """A finding where the text that ends a turn is no single token."""
-        end = self._chat_of().shape({}).turn_end
+        end = chat.shape({}).turn_end
         length = len(self._encoder.encode(end).ids)
         if length <= 1:
             return ()
@@ -148,28 +135,36 @@ class Renderer:
         )
         return (Lint("end-of-turn-text", message),)
 
-    def _chat_of(self) -> _Chat:
-        if self._chat is None:
-            raise DataError(
-                "a row of turns needs a chat template, and none was chosen",
-                hint="set `chat_template`",
-                where="chat_template",
-            )
-        return self._chat
-
     def render(self, record: Record, source: Source) -> RenderedRow:
         """The samples of one record, with what looks odd about it; raises ``RowError``."""
         try:
             if isinstance(record, Conversation):
                 return self._conversation(record, source)
-            views = self._plain_views(record)
+            tokens = self._tokens(record)
         except UnicodeEncodeError as error:
             raise _not_text(error) from error
-        return RenderedRow(tuple(self._cut(record, views, source)))
+        return RenderedRow(tuple(self._cut(record, tokens, source)))
+
+    def explain(self, record: Record) -> list[list[TokenView]]:
+        """Every token of each sample of the record, with where it came from and why it trains."""
+        if isinstance(record, Conversation):
+            return [
+                view_turns(
+                    text,
+                    self._encoder.encode(plain(text)),
+                    mask,
+                    record.messages,
+                    self._encoder.text_of,
+                )
+                for text, mask, _ in self._masked(record, None)
+            ]
+        kind = "text" if isinstance(record, Text) else "piece"
+        samples = self._cut(record, self._tokens(record), Source(0, "", 0))
+        return [self._view(sample, kind) for sample in samples]
 
     # --- rows without turns ---------------------------------------------------------------------
 
-    def _plain_views(self, record: Text | Segments) -> list[tuple[int, bool]]:
+    def _tokens(self, record: Text | Segments) -> list[_Token]:
         """Ids with whether they train, special tokens at both ends included."""
         pieces = _pieces(record)
         encoded = self._encoder.encode_each([text for text, _ in pieces])
@@ -178,37 +173,51 @@ class Renderer:
         ]
         if isinstance(record, Segments) and not record.special_tokens:
             return tokens
-        first = pieces[0][1] if pieces else True
-        last = pieces[-1][1] if pieces else True
-        opening = [(token, first) for token in self._encoder.opening]
-        return opening + tokens + self._closing(tokens, last)
+        if not pieces:
+            return []
+        opening = [(token, pieces[0][1]) for token in self._encoder.opening]
+        closing = [(token, pieces[-1][1]) for token in self._closing(tokens)]
+        return opening + tokens + closing
 
-    def _closing(self, tokens: Sequence[tuple[int, bool]], train: bool) -> list[tuple[int, bool]]:  # noqa: FBT001
-        """The eos, unless the text ends with it; what else the tokenizer closes with before it."""
+    def _closing(self, tokens: Sequence[_Token]) -> list[int]:
+        """The eos unless the text ends with it, after what else the tokenizer closes with."""
         eos = self._settings.eos_id
-        closing = [(token, train) for token in self._encoder.closing if token != eos]
+        closing = [token for token in self._encoder.closing if token != eos]
         if eos is None or (not closing and tokens and tokens[-1][0] == eos):
             return closing
-        return [*closing, (eos, train)]
+        return [*closing, eos]
 
     def _cut(
-        self, record: Text | Segments, tokens: Sequence[tuple[int, bool]], source: Source
+        self, record: Text | Segments, tokens: Sequence[_Token], source: Source
     ) -> Iterator[TokenSample]:
         length = self._settings.sequence_len if isinstance(record, Text) else max(len(tokens), 1)
         for start in range(0, len(tokens), length):
-            piece = tokens[start : start + length]
-            yield _sample([t for t, _ in piece], [train for _, train in piece], source)
+            piece = np.asarray(tokens[start : start + length], dtype=np.int32)
+            runs = runs_of_weights(piece[:, 1].astype(bool))
+            yield TokenSample(np.ascontiguousarray(piece[:, 0]), runs, str(source))
+
+    def _view(self, sample: TokenSample, kind: str) -> list[TokenView]:
+        views = []
+        weights = sample.target_weights().tolist()
+        for number, (token, weight) in enumerate(
+            zip(sample.input_ids.tolist(), weights, strict=True)
+        ):
+            reason = "trains" if weight else "a piece that does not train"
+            reason = reason if number else NO_TARGET
+            text = self._encoder.text_of(token)
+            views.append(TokenView(text, token, weight, None, "", kind, reason))
+        return views
 
     # --- conversations --------------------------------------------------------------------------
 
     def _conversation(self, record: Conversation, source: Source) -> RenderedRow:
         samples = []
-        lints: list[Lint] = list(self._shape_lints)
+        lints = list(self._findings)
         for text, mask, more in self._masked(record, source):
             encoded = self._encoder.encode(plain(text))
             trained = train_tokens(encoded, mask.spans, len(text))
-            lints += [*more, *mask.lints, *_straddles(text, encoded, mask)]
-            samples.append(_sample(encoded.ids, trained, source))
+            lints += [*more, *mask.lints, *straddles(text, encoded, mask)]
+            samples.append(TokenSample(encoded.ids, runs_of_weights(trained), str(source)))
         found = tuple(dataclasses.replace(lint, source=str(source)) for lint in lints)
         return RenderedRow(tuple(samples), found)
 
@@ -216,12 +225,11 @@ class Renderer:
         self, record: Conversation, source: Source | None
     ) -> list[tuple[Tracked, Mask, list[Lint]]]:
         """The texts that a conversation becomes, each with what of it trains."""
-        if not record.messages:
-            raise RowError("messages", "the conversation is empty", "give it at least one turn")
-        chat = self._chat_of()
-        render = chat.renderer(record)
+        chat = self._checked_chat(record)
         shape = chat.shape(record.variables)
-        samples = self._samples(record, render)
+        trained = [self._masker.trains(message) for message in record.messages]
+        history = self._settings.history or "expand"
+        samples = plan_samples(record.messages, trained, chat.renderer(record), history)
         masked = []
         for sample in samples:
             messages = record.messages[: sample.length]
@@ -233,163 +241,16 @@ class Renderer:
             masked[0][2].extend(prove_prompt(record, chat.compiled, samples[0], masked[0][1]))
         return masked
 
-    def _samples(self, record: Conversation, render: Callable[[int], Tracked]) -> list[Sample]:
-        trained = [self._masker.trains(message) for message in record.messages]
-        return plan_samples(record.messages, trained, render, self._settings.history or "expand")
-
-    # --- looking --------------------------------------------------------------------------------
-
-    def explain(self, record: Record) -> list[list[TokenView]]:
-        """Every token of each sample of the record, with where it came from and why it trains."""
-        if isinstance(record, Conversation):
-            return [
-                self._explain_turns(record, text, mask)
-                for text, mask, _ in self._masked(record, None)
-            ]
-        views = []
-        for sample in self._cut(record, self._plain_views(record), Source(0, "", 0)):
-            weights = sample.target_weights()
-            views.append(
-                [
-                    TokenView(
-                        self._encoder.text_of(int(token)),
-                        int(token),
-                        float(weight),
-                        None,
-                        "",
-                        "text" if isinstance(record, Text) else "piece",
-                        _plain_reason(number, float(weight)),
-                    )
-                    for number, (token, weight) in enumerate(
-                        zip(sample.input_ids, weights, strict=True)
-                    )
-                ]
-            )
-        return views
-
-    def _explain_turns(self, record: Conversation, text: Tracked, mask: Mask) -> list[TokenView]:
-        encoded = self._encoder.encode(plain(text))
-        trained = train_tokens(encoded, mask.spans, len(text))
-        whole = plain(text)
-        views = []
-        for number, (token, (start, end)) in enumerate(
-            zip(encoded.ids, encoded.offsets, strict=True)
-        ):
-            weight = float(trained[number] and number > 0)
-            origin = text[start:end]._runs[0][1] if end > start else None
-            inside = origin is not None and origin.message >= 0
-            views.append(
-                TokenView(
-                    whole[start:end] or self._encoder.text_of(token),
-                    token,
-                    weight,
-                    origin.message if origin is not None and inside else None,
-                    record.messages[origin.message].role if origin is not None and inside else "",
-                    origin.field if origin is not None else "template",
-                    _turn_reason(number, start, end, mask, trains=bool(weight)),
-                )
-            )
-        return views
-
-
-class _Chat:
-    """The compiled template of a data set, and the shape of its turns."""
-
-    def __init__(self, settings: RenderSettings) -> None:
-        assert settings.template is not None
-        self._name = settings.template.name
-        variables = {**settings.special_tokens, **settings.variables}
-        try:
-            self.compiled = CompiledTemplate(settings.template.text, variables, settings.now)
-        except jinja2.TemplateError as error:
+    def _checked_chat(self, record: Conversation) -> Chat:
+        if not record.messages:
+            raise RowError("messages", "the conversation is empty", "give it at least one turn")
+        if self._chat is None:
             raise DataError(
-                f"the chat template {self._name!r} does not compile: {error}",
-                hint="correct the template; line numbers count from its first line",
+                "a row of turns needs a chat template, and none was chosen",
+                hint="set `chat_template`",
                 where="chat_template",
-            ) from error
-        self._cached_shape = lru_cache(maxsize=64)(self._learn)
-
-    def shape(self, variables: Mapping[str, Any]) -> TurnShape:
-        """The shape of turns under a row's own variables."""
-        return self._cached_shape(json.dumps(variables, sort_keys=True, default=str))
-
-    def _learn(self, variables: str) -> TurnShape:
-        extra = json.loads(variables)
-
-        def render(messages: Sequence[Mapping[str, Any]], *, prompt: bool) -> Tracked:
-            return self.compiled.render(messages, (), extra, prompt=prompt)
-
-        try:
-            return learn_shape(render)
-        except (TemplateShapeError, jinja2.TemplateError, TypeError, KeyError) as error:
-            raise DataError(
-                f"the chat template {self._name!r} cannot be used for training: {error}",
-                hint="use another `chat_template`, or give this one a generation prompt",
-                where="chat_template",
-            ) from error
-
-    def renderer(self, record: Conversation) -> Callable[[int], Tracked]:
-        """A function that renders the first n messages; errors of the template are row errors."""
-        messages = [message.fields for message in record.messages]
-
-        def render(count: int) -> Tracked:
-            return self._checked(messages[:count], record)
-
-        return lru_cache(maxsize=None)(render)
-
-    def _checked(self, messages: Sequence[Mapping[str, Any]], record: Conversation) -> Tracked:
-        """The rendering with origins, its text equal to the plain rendering."""
-        try:
-            text = self.compiled.render(messages, record.tools, record.variables)
-            reference = self.compiled.render_plain(messages, record.tools, record.variables)
-        except (MemoryError, RecursionError):
-            raise
-        except Exception as error:
-            raise RowError(
-                "messages",
-                f"the chat template refuses this row: {_first_line(error)}",
-                "correct the row, or use a template that takes such rows",
-            ) from error
-        if plain(text) != reference:
-            raise RowError(
-                "messages",
-                "following the origins of this row's text changed the text: a bug of ours",
-                "report it with the template; another template avoids it",
             )
-        return text
-
-
-# --- pieces of the above --------------------------------------------------------------------------
-
-
-def train_tokens(
-    encoded: Encoded, spans: Iterable[tuple[int, int]], n_characters: int
-) -> list[bool]:
-    """Whether each token trains: only where all of its characters do.
-
-    A token without characters of its own trains inside a span, not at its start.
-    """
-    flags = np.zeros(n_characters + 1, dtype=np.int64)
-    for start, end in spans:
-        flags[start:end] = 1
-    total = np.concatenate([[0], np.cumsum(flags)])
-    offsets = np.asarray(encoded.offsets, dtype=np.int64).reshape(-1, 2)
-    starts, ends = offsets[:, 0], offsets[:, 1]
-    covered = (total[ends] - total[starts] == ends - starts) & (ends > starts)
-    empty = (ends == starts) & (flags[starts] == 1) & (flags[np.maximum(starts - 1, 0)] == 1)
-    return list(map(bool, covered | (empty & (starts > 0))))
-
-
-def runs_of_weights(trained: Sequence[bool]) -> tuple[tuple[int, int, float], ...]:
-    """The trained tokens as (start, end, 1.0); the first token is no target."""
-    flags = np.concatenate([[False], np.asarray(trained, dtype=bool)[1:], [False]])
-    edges = np.flatnonzero(flags[1:] != flags[:-1]) + 1
-    pairs = edges.reshape(-1, 2)
-    return tuple((int(start), int(end), 1.0) for start, end in pairs)
-
-
-def _sample(ids: Sequence[int], trained: Sequence[bool], source: Source) -> TokenSample:
-    return TokenSample(np.asarray(ids, dtype=np.int32), runs_of_weights(trained), str(source))
+        return self._chat
 
 
 def _pieces(record: Text | Segments) -> list[tuple[str, bool]]:
@@ -398,25 +259,8 @@ def _pieces(record: Text | Segments) -> list[tuple[str, bool]]:
     return [(piece.text, piece.train) for piece in record.pieces]
 
 
-def _straddles(text: Tracked, encoded: Encoded, mask: Mask) -> Iterator[Lint]:
-    """A finding for each token that reaches over a body's start; it does not train."""
-    starts = {turn.start for turn in mask.turns if turn.trains}
-    for start, end in encoded.offsets:
-        for border in starts.intersection(range(start + 1, end)):
-            yield Lint(
-                "straddling-token",
-                f"the token {plain(text)[start:end]!r} reaches over the start of a turn's body "
-                f"by {end - border} characters and does not train",
-            )
-
-
 def _is_proved(source: Source) -> bool:
     return source.row <= _PROVED_ROWS or source.row % _PROVED_EVERY == 0
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _not_text(error: UnicodeEncodeError) -> RowError:
@@ -425,25 +269,3 @@ def _not_text(error: UnicodeEncodeError) -> RowError:
         f"the text holds half of a surrogate pair at character {error.start}",
         "remove it: it is no character, and no tokenizer can read it",
     )
-
-
-def _plain_reason(number: int, weight: float) -> str:
-    if number == 0:
-        return "nothing predicts the first token"
-    return "trains" if weight else "a piece that does not train"
-
-
-def _turn_reason(number: int, start: int, end: int, mask: Mask, *, trains: bool) -> str:
-    if trains:
-        stop = any(s.start <= start < s.end for turn in mask.turns for s in turn.stops)
-        return "end of turn" if stop else "body of a trained turn"
-    if number == 0:
-        return "nothing predicts the first token"
-    if any(start < high and low < end for low, high in mask.spans):
-        return "reaches over a body's border"
-    for turn in mask.turns:
-        if any(stop.start <= start < stop.end for stop in turn.stops):
-            return "an end of turn that does not train"
-        if turn.first <= start < turn.end:
-            return "a turn that does not train"
-    return "template text outside of bodies"

@@ -12,10 +12,8 @@ import mmap
 import os
 import pickle
 import queue
-import resource
 import select
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -26,137 +24,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 
 from tunesmith.data.records import Lint, RowError
 from tunesmith.data.render import RenderedRow, Renderer, RenderSettings, Row
 from tunesmith.data.samples import TokenSample
+from tunesmith.data.worker import FIX, LENGTH, NO_ROW, Outcome, render_row
 from tunesmith.errors import DataError, RunError
 
-Outcome = RenderedRow | RowError
-"""What became of a row: its samples, or why it cannot be used."""
-
-_STARTING: Final = -1
-_LENGTH = struct.Struct("<q")
 _MEBIBYTE = 1 << 20
 _RETRIES = 2
-
-
-def render_row(renderer: Renderer, row: Row) -> Outcome:
-    """The row's samples, or its error; running out of memory or stack is the row's error too."""
-    source, record = row
-    try:
-        return renderer.render(record, source)
-    except RowError as error:
-        return error
-    except MemoryError:
-        return RowError("", "rendering ran out of the memory that a row may use", _FIX)
-    except RecursionError:
-        return RowError("", "rendering this row nests too deeply", _FIX)
-
-
-_FIX = "look at the chat template, or at the size of this row"
-
-
-# --- in the worker --------------------------------------------------------------------------------
-
-
-def serve(progress_fd: int) -> None:
-    """Answer batches from stdin on stdout until stdin ends: the whole life of a worker."""
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr  # a template that prints must not write into the answers
-    progress = mmap.mmap(progress_fd, _LENGTH.size)
-    settings, cpu_seconds, memory_bytes = pickle.loads(_read(requests))
-    _limit_memory(memory_bytes)
-    _begin_row(progress, _STARTING, cpu_seconds)
-    try:
-        renderer = Renderer(settings)
-    except (DataError, MemoryError) as error:
-        reason = getattr(error, "message", "the template needs too much memory to compile")
-        _write(answers, json.dumps({"failed": reason, "hint": getattr(error, "hint", _FIX)}), b"")
-        return
-    _write(answers, json.dumps({"ready": True}), b"")
-    while request := _read(requests):
-        outcomes = []
-        for number, row in enumerate(pickle.loads(request)):
-            _begin_row(progress, number, cpu_seconds)
-            outcomes.append(render_row(renderer, row))
-        progress[:] = _LENGTH.pack(_STARTING)
-        _write(answers, *_pack(outcomes))
-
-
-def _limit_memory(more_bytes: int) -> None:
-    """Let the process grow by so many bytes from here; without effect where nothing limits it."""
-    used = 0
-    with contextlib.suppress(OSError), open("/proc/self/statm", encoding="ascii") as statm:
-        used = int(statm.read().split()[0]) * resource.getpagesize()
-    if used:
-        resource.setrlimit(resource.RLIMIT_AS, (used + more_bytes, resource.RLIM_INFINITY))
-
-
-def _begin_row(progress: mmap.mmap, number: int, cpu_seconds: int) -> None:
-    """Note which row is next, and let the kernel end the process if it takes too long.
-
-    A handler cannot do it: signals wait until a long operation of the interpreter is over.
-    """
-    progress[:] = _LENGTH.pack(number)
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    limit = int(usage.ru_utime + usage.ru_stime) + 1 + cpu_seconds
-    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
-
-
-def _pack(outcomes: Sequence[Outcome]) -> tuple[str, bytes]:
-    """The outcomes as JSON, and the token ids of all samples as little-endian int32."""
-    packed: list[dict[str, Any]] = []
-    ids: list[bytes] = []
-    for outcome in outcomes:
-        if isinstance(outcome, RowError):
-            packed.append({"error": [outcome.field, outcome.message, outcome.fix]})
-            continue
-        samples = [[len(sample), sample.runs, sample.source] for sample in outcome.samples]
-        ids += [sample.input_ids.astype("<i4").tobytes() for sample in outcome.samples]
-        lints = [[lint.code, lint.message, lint.source] for lint in outcome.lints]
-        packed.append({"samples": samples, "lints": lints})
-    return json.dumps({"rows": packed}), b"".join(ids)
-
-
-# --- between the processes ------------------------------------------------------------------------
-
-
-def _write(stream: IO[bytes], header: str, body: bytes) -> None:
-    head = header.encode()
-    stream.write(_LENGTH.pack(len(head)) + _LENGTH.pack(len(body)) + head + body)
-    stream.flush()
-
-
-def _read(stream: IO[bytes]) -> bytes:
-    """One length-prefixed block; empty at the end of the stream."""
-    length = stream.read(_LENGTH.size)
-    return stream.read(_LENGTH.unpack(length)[0]) if len(length) == _LENGTH.size else b""
-
-
-def _unpack(header: dict[str, Any], body: bytes) -> list[Outcome]:
-    outcomes: list[Outcome] = []
-    ids = np.frombuffer(body, dtype="<i4").astype(np.int32)
-    position = 0
-    for row in header["rows"]:
-        if "error" in row:
-            outcomes.append(RowError(*map(str, row["error"])))
-            continue
-        samples = []
-        for length, runs, source in row["samples"]:
-            piece = ids[position : position + length]
-            position += length
-            weighted = tuple((int(a), int(b), float(weight)) for a, b, weight in runs)
-            samples.append(TokenSample(piece, weighted, str(source)))
-        lints = tuple(Lint(*map(str, lint)) for lint in row["lints"])
-        outcomes.append(RenderedRow(tuple(samples), lints))
-    return outcomes
-
-
-# --- in the parent --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +62,11 @@ class _Worker:
     def __init__(self, settings: RenderSettings, limits: Limits) -> None:
         self._limits = limits
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
-        self._file.write(_LENGTH.pack(_STARTING))
+        self._file.write(LENGTH.pack(NO_ROW))
         self._file.flush()
-        self._progress = mmap.mmap(self._file.fileno(), _LENGTH.size, access=mmap.ACCESS_READ)
+        self._progress = mmap.mmap(self._file.fileno(), LENGTH.size, access=mmap.ACCESS_READ)
         descriptor = self._file.fileno()
-        code = f"from tunesmith.data.sandbox import serve; serve({descriptor})"
+        code = f"from tunesmith.data.worker import serve; serve({descriptor})"
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
             stdin=subprocess.PIPE,
@@ -220,17 +99,17 @@ class _Worker:
     def _send(self, block: bytes) -> None:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # the death is told by what is received
-            self._process.stdin.write(_LENGTH.pack(len(block)) + block)
+            self._process.stdin.write(LENGTH.pack(len(block)) + block)
             self._process.stdin.flush()
 
     def _row(self) -> int:
-        return int(_LENGTH.unpack(self._progress[:])[0])
+        return int(LENGTH.unpack(self._progress[:])[0])
 
     def _receive(self) -> tuple[dict[str, Any], bytes]:
-        sizes = self._read_exactly(2 * _LENGTH.size)
+        sizes = self._read_exactly(2 * LENGTH.size)
         head, body = (
-            _LENGTH.unpack(sizes[: _LENGTH.size])[0],
-            _LENGTH.unpack(sizes[_LENGTH.size :])[0],
+            LENGTH.unpack(sizes[: LENGTH.size])[0],
+            LENGTH.unpack(sizes[LENGTH.size :])[0],
         )
         return json.loads(self._read_exactly(head)), self._read_exactly(body)
 
@@ -372,7 +251,7 @@ class RenderPool:
                 found = self._on_a_worker([batch[number] for number in left])
             except _WorkerDied as death:
                 if 0 <= death.row < len(left):
-                    outcomes[left[death.row]] = RowError("", f"rendering {death.reason}", _FIX)
+                    outcomes[left[death.row]] = RowError("", f"rendering {death.reason}", FIX)
                     continue
                 retries -= 1
                 if retries < 0 or self._closed.is_set():
@@ -400,3 +279,25 @@ class RenderPool:
             raise
         self._idle.put(worker)
         return outcomes
+
+
+# --- what a worker answers ------------------------------------------------------------------------
+
+
+def _unpack(header: dict[str, Any], body: bytes) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    ids = np.frombuffer(body, dtype="<i4").astype(np.int32)
+    position = 0
+    for row in header["rows"]:
+        if "error" in row:
+            outcomes.append(RowError(*map(str, row["error"])))
+            continue
+        samples = []
+        for length, runs, source in row["samples"]:
+            piece = ids[position : position + length]
+            position += length
+            weighted = tuple((int(a), int(b), float(weight)) for a, b, weight in runs)
+            samples.append(TokenSample(piece, weighted, str(source)))
+        lints = tuple(Lint(*map(str, lint)) for lint in row["lints"])
+        outcomes.append(RenderedRow(tuple(samples), lints))
+    return outcomes
