@@ -15,10 +15,11 @@ def plain(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter not in "-_. ")
 
 
-def distance(left: str, right: str) -> int:
+def distance(left: str, right: str, limit: int | None = None) -> int:
     """How many letters must be added, dropped, changed or swapped with their neighbour.
 
-    The optimal string alignment distance: a swap counts 1, no letter is edited twice.
+    The optimal string alignment distance: a swap counts 1, no letter is edited twice. Beyond
+    ``limit`` the count stops, at some number that is larger.
     """
     before: list[int] = []
     last = list(range(len(right) + 1))
@@ -30,6 +31,8 @@ def distance(left: str, right: str) -> int:
                 cost = min(cost, before[j - 2] + 1)
             row.append(cost)
         before, last = last, row
+        if limit is not None and min(before) > limit and min(last) > limit:
+            return limit + 1
     return last[-1]
 
 
@@ -48,7 +51,7 @@ def nearest(name: str, options: Iterable[str]) -> str | None:
         allowed = max(1, min(len(wanted), len(candidate)) // 3)
         if abs(len(candidate) - len(wanted)) > allowed:
             continue
-        wrong = distance(wanted, candidate)
+        wrong = distance(wanted, candidate, allowed if best is None else min(allowed, best[0][0]))
         rank = (wrong, abs(len(candidate) - len(wanted)))
         if wrong <= allowed and (best is None or rank < best[0]):
             best = (rank, option)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from tunesmith.config.section import Section, key
+from tunesmith.config.when import has_adapter
 
 READER = "tunesmith.models.adapters"
+ADAPTED: dict[str, Any] = {"when": has_adapter, "why": "adapter is not set"}
 
 
 class AdaptersSection(Section):
@@ -22,19 +24,19 @@ class AdaptersSection(Section):
         8,
         "LoRA rank.",
         flat="lora_r",
+        le=65_536,
         ge=1,
         readers=READER,
-        when=lambda c: c.adapters.kind is not None,
-        why="adapter is not set",
+        **ADAPTED,
     )
     alpha: float = key(
         16,
         "LoRA alpha: the update is scaled by alpha / r.",
         flat="lora_alpha",
+        le=1_000_000,
         gt=0,
         readers=READER,
-        when=lambda c: c.adapters.kind is not None,
-        why="adapter is not set",
+        **ADAPTED,
     )
     dropout: float = key(
         0.0,
@@ -43,48 +45,42 @@ class AdaptersSection(Section):
         ge=0,
         lt=1,
         readers=READER,
-        when=lambda c: c.adapters.kind is not None,
-        why="adapter is not set",
+        **ADAPTED,
     )
     target_modules: tuple[str, ...] | str | None = key(
         None,
         "Names, or one regular expression, of the modules to adapt.",
         flat="lora_target_modules",
         readers=READER,
-        when=lambda c: c.adapters.kind is not None,
-        why="adapter is not set",
+        **ADAPTED,
     )
     target_linear: bool = key(
         False,
         "Adapt every linear layer but the head.",
         flat="lora_target_linear",
         readers=READER,
-        when=lambda c: c.adapters.kind is not None,
-        why="adapter is not set",
+        **ADAPTED,
     )
     modules_to_save: tuple[str, ...] | None = key(
         None,
         "Modules that train whole and are saved with the adapter.",
         flat="lora_modules_to_save",
         readers=READER,
-        when=lambda c: c.adapters.kind is not None,
-        why="adapter is not set",
+        **ADAPTED,
     )
     fan_in_fan_out: bool | None = key(
         None,
         "The base stores weights transposed (Conv1D).",
         flat="lora_fan_in_fan_out",
         readers=READER,
-        when=lambda c: c.adapters.kind is not None,
-        why="adapter is not set",
+        **ADAPTED,
     )
     rslora: bool = key(
         False,
         "Scale by alpha / sqrt(r).",
         flat="peft_use_rslora",
         readers=READER,
-        when=lambda c: c.adapters.kind is not None,
-        why="adapter is not set",
+        **ADAPTED,
     )
     model_dir: str | None = key(
         None,

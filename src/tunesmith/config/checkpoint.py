@@ -24,6 +24,7 @@ class CheckpointSection(Section):
         None,
         "Every so many steps; below 1 a share of all steps.",
         flat="save_steps",
+        le=1_000_000_000,
         gt=0,
         readers="tunesmith.engine.cadence",
     )
@@ -31,6 +32,7 @@ class CheckpointSection(Section):
         None,
         "So many times an epoch.",
         flat="saves_per_epoch",
+        le=1_000_000,
         ge=0,
         readers="tunesmith.engine.cadence",
     )
@@ -38,6 +40,7 @@ class CheckpointSection(Section):
         None,
         "How many checkpoints stay.",
         flat="save_total_limit",
+        le=1_000_000,
         ge=1,
         readers="tunesmith.checkpoint.layout",
     )

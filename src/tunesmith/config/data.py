@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from tunesmith.config.section import Section, key
+from tunesmith.config.when import reads_prompts
 
 TrainOn = Literal["turn", "all", "last", "none"]
 
@@ -106,7 +107,7 @@ class DatasetEntry(Section):
     )
     history: Literal["whole", "expand", "last"] | None = key(
         None,
-        "Where a template changes earlier turns: `expand` (a sample a turn), `last` (it alone trains).",
+        "Where a template changes earlier turns: a sample a turn (`expand`), or only the `last` trains.",
         readers="tunesmith.data.masking",
     )
 
@@ -124,6 +125,7 @@ class DataSection(Section):
         0.0,
         "Held-out share (below 1) or number of rows.",
         flat="val_set_size",
+        le=1_000_000_000,
         ge=0,
         readers="tunesmith.data.prepare",
     )
@@ -137,6 +139,7 @@ class DataSection(Section):
         None,
         "Processes that prepare data.",
         flat="dataset_num_proc",
+        le=1024,
         ge=1,
         readers="tunesmith.data.prepare",
     )
@@ -156,6 +159,9 @@ class DataSection(Section):
         False,
         "Train on prompts too (not for `chat_template`).",
         flat="train_on_inputs",
+        when=reads_prompts,
+        why="chat data chooses turns by `roles_to_train`",
+        alters_training=True,
         readers="tunesmith.data.formats",
     )
     exact_deduplication: bool = key(
@@ -165,5 +171,10 @@ class DataSection(Section):
         readers="tunesmith.data.prepare",
     )
     group_by_length: bool = key(
-        False, "Batches of similar length.", flat="group_by_length", readers="tunesmith.data.stream"
+        False,
+        "Batches of similar length.",
+        flat="group_by_length",
+        when=lambda c: not c.packing.sample_packing,
+        why="packed rows are all as long",
+        readers="tunesmith.data.stream",
     )

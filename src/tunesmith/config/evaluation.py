@@ -19,11 +19,12 @@ class EvaluationSection(Section):
         None,
         "Every so many steps; below 1 a share of all steps.",
         flat="eval_steps",
+        le=1_000_000_000,
         gt=0,
         readers=READER,
     )
     per_epoch: float | None = key(
-        None, "So many times an epoch.", flat="evals_per_epoch", ge=0, readers=READER
+        None, "So many times an epoch.", flat="evals_per_epoch", le=1_000_000, ge=0, readers=READER
     )
     first: bool = key(
         False, "Evaluate before the first step too.", flat="eval_first", readers=READER

@@ -120,7 +120,7 @@ _OUR_LOSS_PLUGINS = ("liger", "cut_cross_entropy")
 def legacy_keys() -> frozenset[str]:
     """Every top-level key that this file answers for."""
     ignored = {name for names in _IGNORED.values() for name in names.split()}
-    other = {"bfloat16", "float32", "save_safetensors", "plugins"}
+    other = {"bfloat16", "float32", "save_safetensors", "tokenizer_use_fast", "plugins"}
     return frozenset({*_RENAMED, *_REFUSED, *_ATTENTION_SWITCHES, *_BNB_KEYS, *ignored, *other})
 
 
@@ -223,6 +223,18 @@ def _checkpointing(draft: Draft) -> None:
         draft.removed.add("gradient_checkpointing")
 
 
+def _best_checkpoint(draft: Draft) -> None:
+    if draft.values.get("save_strategy") == "best":
+        draft.problem(
+            "not-built",
+            ("save_strategy",),
+            "`best`: keeping the best checkpoint is not built yet",
+            "use `steps` or `epoch`",
+        )
+        draft.drop(("save_strategy",))
+        draft.removed.add("save_strategy")
+
+
 def _bitsandbytes(draft: Draft) -> None:
     """The arguments of BitsAndBytesConfig that stood alone, now in ``bnb_config_kwargs``."""
     for name in _BNB_KEYS:
@@ -246,6 +258,14 @@ def _safetensors(draft: Draft) -> None:
             "take it out",
         )
     draft.drop(("save_safetensors",))
+
+
+def _fast_tokenizer(draft: Draft) -> None:
+    if "tokenizer_use_fast" in draft.values and draft.drop(("tokenizer_use_fast",)) is False:
+        draft.notice(
+            ("tokenizer_use_fast",),
+            "tokenizer_use_fast is left out: only fast tokenizers know where a token stands",
+        )
 
 
 def _optimizer_names(draft: Draft) -> None:
@@ -286,8 +306,10 @@ _TRANSFORMS: Sequence[Callable[[Draft], None]] = (
     _pure_precision,
     _words_for_precision,
     _checkpointing,
+    _best_checkpoint,
     _bitsandbytes,
     _safetensors,
+    _fast_tokenizer,
     _optimizer_names,
     _plugins,
 )

@@ -20,5 +20,7 @@ class MemorySection(Section):
         None,
         "axolotl's `use_reentrant`; ours is never reentrant.",
         flat="gradient_checkpointing_kwargs",
+        when=lambda c: bool(c.memory.gradient_checkpointing),
+        why="gradient_checkpointing is not on",
         readers="tunesmith.parallel.activations",
     )

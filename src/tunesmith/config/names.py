@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from tunesmith.config.draft import Draft, dotted_path
@@ -209,8 +210,9 @@ def suggest(name: str, prefix: str = "") -> str | None:
     return nearest(name, here)
 
 
-def _names_in(scope: str) -> list[str]:
+@cache
+def _names_in(scope: str) -> tuple[str, ...]:
     """The keys of a block: those that are built first, so that they win where two are as near."""
     names = [*leaves(), *unbuilt_keys()]
     inside = [name[len(scope) :] for name in names if name.startswith(scope)]
-    return [name for name in inside if "." not in name and "[]" not in name]
+    return tuple(name for name in inside if "." not in name and "[]" not in name)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from tunesmith.config.section import Section, key
+from tunesmith.config.when import has_held_out, uses_adam, warms_up
 
 
 class OptimSection(Section):
     """How weights are updated."""
 
     learning_rate: float = key(
-        ..., "The peak rate.", flat="learning_rate", gt=0, readers="tunesmith.optim.groups"
+        ..., "The peak rate.", flat="learning_rate", le=100, gt=0, readers="tunesmith.optim.groups"
     )
     optimizer: str = key(
         "adamw_torch_fused",
@@ -29,17 +30,38 @@ class OptimSection(Section):
         0.0,
         "Decay of matrices; norms and biases have none.",
         flat="weight_decay",
+        le=100,
         ge=0,
         readers="tunesmith.optim.groups",
     )
     beta1: float = key(
-        0.9, "Adam's first beta.", flat="adam_beta1", ge=0, lt=1, readers="tunesmith.optim.build"
+        0.9,
+        "Adam's first beta.",
+        flat="adam_beta1",
+        when=uses_adam,
+        why="the optimizer is no Adam",
+        ge=0,
+        lt=1,
+        readers="tunesmith.optim.build",
     )
     beta2: float = key(
-        0.999, "Adam's second beta.", flat="adam_beta2", ge=0, lt=1, readers="tunesmith.optim.build"
+        0.999,
+        "Adam's second beta.",
+        flat="adam_beta2",
+        when=uses_adam,
+        why="the optimizer is no Adam",
+        ge=0,
+        lt=1,
+        readers="tunesmith.optim.build",
     )
     epsilon: float = key(
-        1e-8, "Adam's epsilon.", flat="adam_epsilon", gt=0, readers="tunesmith.optim.build"
+        1e-8,
+        "Adam's epsilon.",
+        flat="adam_epsilon",
+        when=uses_adam,
+        why="the optimizer is no Adam",
+        gt=0,
+        readers="tunesmith.optim.build",
     )
     max_grad_norm: float = key(
         1.0,
@@ -58,12 +80,21 @@ class OptimSection(Section):
         readers="tunesmith.optim.schedules",
     )
     warmup_steps: int | None = key(
-        None, "Steps of linear warm-up.", flat="warmup_steps", ge=0, readers="tunesmith.runs.plan"
+        None,
+        "Steps of linear warm-up.",
+        flat="warmup_steps",
+        when=warms_up,
+        why="lr_scheduler: constant has no warm-up",
+        le=1_000_000_000,
+        ge=0,
+        readers="tunesmith.runs.plan",
     )
     warmup_ratio: float | None = key(
         None,
         "The same as a share of all steps.",
         flat="warmup_ratio",
+        when=warms_up,
+        why="lr_scheduler: constant has no warm-up",
         ge=0,
         le=1,
         readers="tunesmith.runs.plan",
@@ -72,6 +103,8 @@ class OptimSection(Section):
         None,
         "Where cosine ends, as a share of the peak.",
         flat="cosine_min_lr_ratio",
+        when=lambda c: c.optim.schedule.startswith("cosine"),
+        why="lr_scheduler is not cosine",
         ge=0,
         le=1,
         readers="tunesmith.optim.schedules",
@@ -82,12 +115,18 @@ class BatchSection(Section):
     """How much data a step takes, and how many steps there are."""
 
     micro_batch_size: int | None = key(
-        None, "Rows a forward takes.", flat="micro_batch_size", ge=1, readers="tunesmith.runs.plan"
+        None,
+        "Rows a forward takes.",
+        flat="micro_batch_size",
+        le=1_000_000,
+        ge=1,
+        readers="tunesmith.runs.plan",
     )
     accumulation: int | None = key(
         None,
         "Micro-batches a step sums.",
         flat="gradient_accumulation_steps",
+        le=1_000_000,
         ge=1,
         readers="tunesmith.runs.plan",
     )
@@ -95,6 +134,7 @@ class BatchSection(Section):
         None,
         "Rows a step takes on one device: micro_batch_size x gradient_accumulation_steps.",
         flat="batch_size",
+        le=1_000_000_000,
         ge=1,
         readers="tunesmith.runs.plan",
     )
@@ -102,16 +142,27 @@ class BatchSection(Section):
         None,
         "Rows a forward takes in evaluation.",
         flat="eval_batch_size",
+        when=has_held_out,
+        why="there is no held-out data",
+        le=1_000_000,
         ge=1,
         readers="tunesmith.runs.plan",
     )
     num_epochs: float = key(
-        1.0, "Passes over the data.", flat="num_epochs", gt=0, readers="tunesmith.runs.plan"
+        1.0,
+        "Passes over the data.",
+        flat="num_epochs",
+        when=lambda c: c.batch.max_steps is None,
+        why="max_steps is set",
+        le=1_000_000,
+        gt=0,
+        readers="tunesmith.runs.plan",
     )
     max_steps: int | None = key(
         None,
         "Exactly this many steps, whatever `num_epochs` says.",
         flat="max_steps",
+        le=1_000_000_000,
         ge=1,
         readers="tunesmith.runs.plan",
     )
@@ -119,6 +170,7 @@ class BatchSection(Section):
         42,
         "Seeds order, adapters and dropout.",
         flat="seed",
+        lt=2**63,
         ge=0,
         readers="tunesmith.runs.assemble",
     )
@@ -126,6 +178,7 @@ class BatchSection(Section):
         None,
         "Threads that collate ahead.",
         flat="dataloader_num_workers",
+        le=1024,
         ge=0,
         readers="tunesmith.data.stream",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from tunesmith.config.section import Section, key
+from tunesmith.config.when import has_held_out, is_packed
 
 
 class PackingSection(Section):
@@ -14,6 +15,7 @@ class PackingSection(Section):
         512,
         "Tokens in a row at most.",
         flat="sequence_len",
+        le=10_000_000,
         ge=2,
         readers="tunesmith.data.packing tunesmith.data.prepare",
     )
@@ -21,6 +23,9 @@ class PackingSection(Section):
         None,
         "The same for held-out rows.",
         flat="eval_sequence_len",
+        when=has_held_out,
+        why="there is no held-out data",
+        le=10_000_000,
         ge=2,
         readers="tunesmith.runs.plan",
     )
@@ -34,6 +39,8 @@ class PackingSection(Section):
         None,
         "The same for held-out rows; follows `sample_packing`.",
         flat="eval_sample_packing",
+        when=has_held_out,
+        why="there is no held-out data",
         readers="tunesmith.runs.plan",
     )
     pad_to_sequence_len: bool | None = key(
@@ -46,12 +53,17 @@ class PackingSection(Section):
         False,
         "Pack neighbours only, in order.",
         flat="sample_packing_sequentially",
+        when=is_packed,
+        why="sample_packing is not on",
         readers="tunesmith.data.packing",
     )
     bin_size: int | None = key(
         None,
         "Documents in a row at most.",
         flat="sample_packing_bin_size",
+        when=is_packed,
+        why="sample_packing is not on",
+        le=10_000_000,
         ge=1,
         readers="tunesmith.data.packing",
     )
@@ -59,6 +71,7 @@ class PackingSection(Section):
         2,
         "Shorter rows are dropped, with a ledger line.",
         flat="min_sample_len",
+        le=10_000_000,
         ge=1,
         readers="tunesmith.data.prepare",
     )

@@ -29,6 +29,8 @@ class PrecisionSection(Section):
         None,
         "Weights of full fine-tuning under bf16.",
         flat="master_weights",
+        when=lambda c: c.adapters.kind is None,
+        why="adapters are always in fp32",
         readers="tunesmith.runs.plan",
     )
     deterministic: bool = key(

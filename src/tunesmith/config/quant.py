@@ -20,5 +20,7 @@ class QuantSection(Section):
         None,
         "Further arguments of BitsAndBytesConfig.",
         flat="bnb_config_kwargs",
+        when=lambda c: c.quant.load_in_4bit or c.quant.load_in_8bit,
+        why="neither load_in_4bit nor load_in_8bit is on",
         readers="tunesmith.models.quantize",
     )

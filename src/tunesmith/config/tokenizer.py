@@ -36,12 +36,6 @@ class TokenizerSection(Section):
         flat="tokenizer_type",
         readers="tunesmith.models.tokenizer",
     )
-    use_fast: bool = key(
-        True,
-        "Use the Rust tokenizer. Offsets need it.",
-        flat="tokenizer_use_fast",
-        readers="tunesmith.models.tokenizer",
-    )
     special_tokens: SpecialTokens | None = key(
         None, "Special tokens to set.", flat="special_tokens", readers="tunesmith.models.tokenizer"
     )
@@ -73,5 +67,7 @@ class TokenizerSection(Section):
         None,
         "The system message of `chatml` when a row has none.",
         flat="default_system_message",
+        when=lambda c: c.tokenizer.chat_template == "chatml",
+        why="chat_template is not chatml",
         readers="tunesmith.data.templates",
     )

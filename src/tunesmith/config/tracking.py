@@ -12,6 +12,7 @@ class TrackingSection(Section):
         1,
         "A line on the terminal every so many steps.",
         flat="logging_steps",
+        le=1_000_000_000,
         ge=1,
         readers="tunesmith.engine.cadence",
     )

@@ -1,0 +1,41 @@
+"""Predicates on the whole config that several keys share: does the key have an effect there?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Config = Any
+"""A ``RunConfig``; its module imports the sections, so that it cannot be named here."""
+
+
+def has_adapter(config: Config) -> bool:
+    """An adapter trains in place of the base."""
+    return config.adapters.kind is not None
+
+
+def has_held_out(config: Config) -> bool:
+    """Some rows are kept for evaluation."""
+    return bool(config.data.test_datasets or config.data.val_set_size)
+
+
+def is_packed(config: Config) -> bool:
+    """Documents share rows."""
+    return bool(config.packing.sample_packing)
+
+
+def uses_adam(config: Config) -> bool:
+    """The optimizer is one of the Adam family."""
+    return "adam" in config.optim.optimizer
+
+
+def warms_up(config: Config) -> bool:
+    """The schedule has a warm-up."""
+    return bool(config.optim.schedule != "constant")
+
+
+def reads_prompts(config: Config) -> bool:
+    """Some data set has prompts that train or do not as a whole: any but chat and plain text."""
+    return any(
+        entry.type not in (None, "chat_template", "completion", "input_output")
+        for entry in (*config.data.datasets, *config.data.test_datasets)
+    )
