@@ -93,6 +93,17 @@ def prepare(request: PrepareRequest, progress: Progress = silent) -> Prepared:
     return _open(folder, key, from_cache=from_cache)
 
 
+def find(request: PrepareRequest) -> Prepared | None:
+    """The prepared data set that the request describes, or None where it was not built yet.
+
+    Raises:
+        DataError, ConfigError: as ``prepare``, for what can be told without reading rows.
+    """
+    key = key_of(_recipe(request, _datasets(request), silent))
+    folder = request.cache_dir / key
+    return _open(folder, key, from_cache=True) if read_facts(folder) is not None else None
+
+
 def _datasets(request: PrepareRequest) -> tuple[Dataset, ...]:
     data, packing = request.data, request.packing
     if not data.datasets:

@@ -93,7 +93,7 @@ class Policy(nn.Module):
         Dropout reads torch's generators: call ``seed_dropout`` before a training forward.
         """
         places = Places(batch, self.layout)
-        with self._autocast(batch):
+        with self.autocast(batch.segments.device.type):
             if self.architecture.head.known:
                 features_TX = self._run(getattr(self.model, self.architecture.backbone), places)
                 projection = Projection(
@@ -104,10 +104,10 @@ class Policy(nn.Module):
                 projection = Projection(nn.Identity(), Head(), None)
             return self._answer(batch, want, features_TX, projection)
 
-    def _autocast(self, batch: Batch) -> AbstractContextManager[None]:
+    def autocast(self, device: str) -> AbstractContextManager[None]:
+        """The context in which the model multiplies: autocast, or nothing."""
         if self.compute_dtype is None:
             return nullcontext()
-        device = batch.segments.device.type
         return torch.autocast(device, dtype=self.compute_dtype)
 
     def _run(self, module: nn.Module, places: Places) -> Tensor:

@@ -7,9 +7,12 @@ An adapter's names are those that peft writes.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
+from tunesmith.errors import ExitCode, RunError
 from tunesmith.models.adapters import ADAPTER
 from tunesmith.models.names import named_weights
 from tunesmith.models.policy import Policy
@@ -50,3 +53,39 @@ def full_state(policy: Policy) -> dict[str, Tensor]:
     Parameters and persistent buffers, detached; a tied head is left out, since it is its embedding.
     """
     return dict(named_weights(policy.model))
+
+
+def fill_adapter(policy: Policy, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """Put saved values (peft's names) into the adapter and the modules that train whole, in place.
+
+    Raises:
+        RunError: exit 5, a name is missing or unknown, or a shape differs; nothing was changed.
+    """
+    wanted = {
+        saved: parameter
+        for name, parameter in policy.model.named_parameters()
+        if (saved := peft_name(name)) is not None
+    }
+    given = dict(tensors)
+    wrong = sorted(wanted.keys() ^ given.keys()) or [
+        name for name, parameter in wanted.items() if parameter.shape != given[name].shape
+    ]
+    if wrong:
+        raise RunError(
+            f"the saved adapter does not fit this model: {wrong[0]}"
+            + (f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""),
+            hint="resume with the config that the checkpoint was made with",
+            exit_code=ExitCode.DAMAGED,
+        )
+    with torch.no_grad():
+        for name, parameter in wanted.items():
+            parameter.copy_(given[name])
+
+
+def saved_name(policy: Policy, name: str) -> str:
+    """Return the name under which a trained parameter is saved, from its in-memory name.
+
+    With an adapter that is peft's; else the model's own, for a tied tensor the first of its names.
+    Fused experts are taken apart when they are saved and keep no single name: they are not found.
+    """
+    return peft_name(name) or name

@@ -1,0 +1,1 @@
+"""Where a run happens: in this process, or in processes that it starts."""

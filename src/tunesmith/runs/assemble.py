@@ -1,0 +1,193 @@
+"""``RunPlan`` -> ``Run``: the only wiring, in reading order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from tunesmith.checkpoint.load import Saved, restore
+from tunesmith.checkpoint.save import CheckpointStore
+from tunesmith.checkpoint.state import TrainState
+from tunesmith.checkpoint.weights import ADAPTER, MODEL, ModelFiles
+from tunesmith.data.stream import MapStream
+from tunesmith.dist.mesh import Mesh
+from tunesmith.engine.events import Events
+from tunesmith.engine.report import Reporter
+from tunesmith.engine.run import Run
+from tunesmith.engine.scaling import LossScale, Scale, Unscaled
+from tunesmith.engine.signals import StopFlag
+from tunesmith.engine.step import Backward
+from tunesmith.models.adapters import AdapterInfo, add_adapter
+from tunesmith.models.freeze import train_everything
+from tunesmith.models.load import load_model
+from tunesmith.models.policy import Policy
+from tunesmith.models.quantize import build_quantization
+from tunesmith.models.state import adapter_state, fill_adapter, full_state
+from tunesmith.models.tokenizer import check_vocabulary, save_tokenizer
+from tunesmith.objectives.objective import Objective
+from tunesmith.optim.build import build_optimizer
+from tunesmith.optim.groups import build_groups
+from tunesmith.optim.schedules import build_schedule
+from tunesmith.parallel.apply import apply
+from tunesmith.registry import registry
+from tunesmith.runs.material import Material
+from tunesmith.runs.plan import DTYPES, RunPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """A run, the state it starts from, and the recipe for everything loadable that it writes."""
+
+    run: Run
+    state: TrainState
+    files: ModelFiles
+    adapter: AdapterInfo | None
+
+
+def assemble(
+    plan: RunPlan,
+    material: Material,
+    mesh: Mesh,
+    *,
+    saved: Saved | None = None,
+    callbacks: Sequence[object] = (),
+    stop: StopFlag | None = None,
+    model: PreTrainedModel | None = None,
+) -> Assembled:
+    """The run that the plan describes, resumed from ``saved`` where that is given.
+
+    ``model`` replaces what would be loaded. The plan's patches must be applied.
+    """
+    objective = build_objective()
+    model = model if model is not None else _load(plan, material, mesh, saved)
+    adapter = _make_trainable(plan, material, model)
+    apply(model, mesh, plan.config.memory)
+    policy = _policy(plan, model)
+    files = model_files(policy, material, adapter)
+    scale: Scale = Unscaled() if plan.compute_dtype.value != "float16" else LossScale(mesh.device)
+    optimizer = build_optimizer(
+        build_groups(policy.model, plan.config.optim),
+        plan.config.optim,
+        mesh.device,
+        seed=plan.config.batch.seed,
+    )
+    run = Run(
+        policy=policy,
+        objective=objective,
+        optimizer=optimizer,
+        schedule=build_schedule(plan.config.optim, plan.steps.value, plan.warmup_steps.value),
+        stream=MapStream(material.train, plan.train_order, mesh),
+        held_out=_held_out(plan, material, mesh),
+        forward_backward=Backward(
+            policy, objective, mesh.device, plan.config.batch.seed, scale=scale
+        ),
+        shard=lambda batch: batch,
+        mesh=mesh,
+        max_norm=plan.config.optim.max_grad_norm,
+        cadence=plan.cadence,
+        checkpoints=CheckpointStore(
+            output_dir=Path(plan.config.checkpoint.output_dir),
+            files=files,
+            optimizer=None if plan.config.checkpoint.weights_only else optimizer,
+            identity=plan.identity,
+            extra=scale.to_json,
+            keep=plan.config.checkpoint.keep,
+        ),
+        report=Reporter(mesh, stop, tolerates_skips=isinstance(scale, LossScale)),
+        seed=plan.config.batch.seed,
+        device=mesh.device,
+        events=Events(callbacks),
+        scale=scale,
+    )
+    return Assembled(run, _state(run, saved), files, adapter)
+
+
+def build_objective() -> Objective:
+    """The objective of the run: supervised fine-tuning is the one that there is."""
+    made: type[Objective] = registry("objectives").load("sft")
+    return made()
+
+
+def model_files(policy: Policy, material: Material, adapter: AdapterInfo | None) -> ModelFiles:
+    """How a folder that others can load is written: a checkpoint's top level, and the export."""
+    template = material.template.text if material.template is not None else None
+
+    def write_companions(folder: Path) -> None:
+        save_tokenizer(material.tokenizer, folder, template)
+        if adapter is not None:
+            text = json.dumps(adapter.adapter_config, indent=2, sort_keys=True) + "\n"
+            (folder / "adapter_config.json").write_text(text, encoding="utf-8")
+            return
+        policy.model.config.save_pretrained(folder)
+        if policy.model.generation_config is not None:
+            policy.model.generation_config.save_pretrained(folder)
+
+    if adapter is not None:
+        return ModelFiles(lambda: adapter_state(policy).items(), ADAPTER, write_companions)
+    return ModelFiles(lambda: full_state(policy).items(), MODEL, write_companions)
+
+
+def _load(plan: RunPlan, material: Material, mesh: Mesh, saved: Saved | None) -> PreTrainedModel:
+    """The base; a full fine-tuning that is resumed starts from its checkpoint's own weights."""
+    base = material.base
+    if saved is not None and plan.config.adapters.kind is None:
+        base = replace(base, path=saved.path)
+    quantization = build_quantization(plan.config.quant, DTYPES[plan.compute_dtype.value])
+    model = load_model(
+        base, DTYPES[plan.weights_dtype.value], quantization, mesh.device, plan.attention.value
+    )
+    check_vocabulary(material.tokenizer, model.get_input_embeddings().weight.shape[0])
+    return model
+
+
+def _make_trainable(
+    plan: RunPlan, material: Material, model: PreTrainedModel
+) -> AdapterInfo | None:
+    """Put the adapter in, or let everything train."""
+    if plan.config.adapters.kind is None:
+        train_everything(model)
+        return None
+    base = material.base
+    name = base.original if base.kind == "hub" else str(base.path)
+    return add_adapter(model, plan.config.adapters, plan.config.batch.seed, base_name=name)
+
+
+def _policy(plan: RunPlan, model: PreTrainedModel) -> Policy:
+    """The policy; autocast where trained fp32 weights stand beside half-precision arithmetic."""
+    compute = DTYPES[plan.compute_dtype.value]
+    mixed = compute != torch.float32 and any(
+        parameter.requires_grad and parameter.dtype == torch.float32
+        for parameter in model.parameters()
+    )
+    policy = Policy(
+        model,
+        plan.architecture,
+        layout=plan.patches.layout,
+        compute_dtype=compute if mixed else None,
+    )
+    policy.train()
+    return policy
+
+
+def _held_out(plan: RunPlan, material: Material, mesh: Mesh) -> MapStream | None:
+    if material.held_out is None:
+        return None
+    return MapStream(material.held_out, plan.held_out_order, mesh)
+
+
+def _state(run: Run, saved: Saved | None) -> TrainState:
+    """Step 0, or what the checkpoint holds, put back into the run's parts."""
+    if saved is None:
+        return TrainState()
+    if saved.extra:
+        run.scale.load(saved.extra)
+    return restore(
+        saved,
+        load_weights=lambda tensors: fill_adapter(run.policy, tensors),
+        optimizer=run.optimizer,
+    )

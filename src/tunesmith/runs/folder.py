@@ -1,0 +1,123 @@
+"""What an output directory holds: nothing of ours, this run unfinished, this run done, another run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from tunesmith.errors import ExitCode, Problem, RunError
+
+PLAN = "plan.json"
+DONE = "tunesmith.json"
+
+HARMLESS = frozenset(
+    {
+        "output_dir",
+        "logging_steps",
+        "dataloader_num_workers",
+        "dataset_num_proc",
+        "dataset_prepared_path",
+        "save_steps",
+        "saves_per_epoch",
+        "save_strategy",
+        "save_total_limit",
+        "eval_steps",
+        "evals_per_epoch",
+        "eval_strategy",
+        "eval_first",
+        "eval_batch_size",
+        "resume_from_checkpoint",
+        "auto_resume_from_checkpoints",
+        "preflight_skip",
+        "base_model",
+        "base_model_config",
+        "tokenizer_config",
+        "datasets",
+        "test_datasets",
+    }
+)
+"""Keys that may change between a run and its resumption.
+
+Model and data are compared by content (``IDENTITY``), not by the path that names them.
+"""
+
+IDENTITY = ("data_fingerprint", "base_digest", "seed", "steps", "global_batch")
+"""What of a plan must stay for the same run to go on, beside the flat keys."""
+
+
+class Holds(Enum):
+    """What was found."""
+
+    NOTHING = "nothing"
+    UNFINISHED = "unfinished"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the directory holds, and what changed since that run was planned."""
+
+    holds: Holds
+    changed: tuple[tuple[str, Any, Any], ...] = ()
+
+
+def look(output_dir: Path, plan: Mapping[str, Any]) -> Found:
+    """Compare the directory with a plan (as ``RunPlan.to_json`` gives it).
+
+    Raises:
+        RunError: ``plan.json`` is there and cannot be read (exit 5).
+    """
+    path = output_dir / PLAN
+    if not path.exists():
+        return Found(Holds.NOTHING)
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        changed = tuple(_changes(earlier, plan))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"the plan of the run in this folder cannot be read: {error}",
+            hint="choose another output_dir, or delete this folder if the run in it is worthless",
+            where=str(path),
+            exit_code=ExitCode.DAMAGED,
+        ) from error
+    holds = Holds.FINISHED if (output_dir / DONE).exists() else Holds.UNFINISHED
+    return Found(holds, changed)
+
+
+def _changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(name, old, new) of everything that differs and matters."""
+    before, after = earlier["config"], now["config"]
+    keys = sorted((set(before) | set(after)) - HARMLESS)
+    changed = [(k, before.get(k), after.get(k)) for k in keys if before.get(k) != after.get(k)]
+    was, is_ = earlier["identity"], now["identity"]
+    changed += [(k, was.get(k), is_.get(k)) for k in IDENTITY if was.get(k) != is_.get(k)]
+    return changed
+
+
+def refuse_other_run(output_dir: Path, found: Found, accepted: Collection[str]) -> None:
+    """Say aloud that the folder holds another run, unless every change was accepted.
+
+    Raises:
+        RunError: something changed that was not accepted (exit 2).
+    """
+    refused = [change for change in found.changed if change[0] not in accepted]
+    if not refused:
+        return
+    problems = [
+        Problem("changed", f"was {old!r}, is {new!r}", key=name, file=str(output_dir / PLAN))
+        for name, old, new in refused
+    ]
+    raise RunError(
+        "the output directory holds another run",
+        hint=(
+            "choose another output_dir, undo the change, or go on with it on purpose: "
+            + " ".join(f"--accept-change {name}" for name, _, _ in refused)
+        ),
+        where=str(output_dir),
+        exit_code=ExitCode.WRONG_INPUT,
+        problems=problems,
+    )

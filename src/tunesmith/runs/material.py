@@ -1,0 +1,45 @@
+"""``Material``: the base model, the tokenizer and the prepared data that a run is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerFast
+
+from tunesmith.data.cache import PreparedSplit
+from tunesmith.data.ledger import Ledger
+from tunesmith.data.records import Lint
+from tunesmith.data.templates import ChatTemplate
+from tunesmith.models.facts import Architecture
+from tunesmith.models.source import BaseModel
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What preparation leaves behind for planning and assembly.
+
+    ``template`` is the chat template that is saved with the model (None: no data set uses one).
+    ``stop_ids`` end a turn; ``stops_expected`` says whether any format of the run trains one.
+    ``identity`` names base and data by content. ``estimated``: the data is only a sample.
+    """
+
+    base: BaseModel
+    architecture: Architecture
+    tokenizer: PreTrainedTokenizerFast
+    template: ChatTemplate | None
+    train: PreparedSplit
+    held_out: PreparedSplit | None
+    ledger: Ledger
+    lints: tuple[Lint, ...]
+    stop_ids: frozenset[int]
+    stops_expected: bool
+    identity: Mapping[str, str]
+    from_cache: bool
+    estimated: bool = False
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills micro-batches up; it never weighs anything."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad) if pad is not None else 0

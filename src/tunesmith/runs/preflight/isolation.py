@@ -1,0 +1,67 @@
+"""Packed documents do not see each other: change one, and the other must not move by a bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tunesmith.data.collate import collate
+from tunesmith.data.samples import TokenSample
+from tunesmith.errors import ProbeError
+from tunesmith.models.policy import Want
+from tunesmith.runs.preflight.probe import Subject, shortened
+
+TOKENS = 96
+"""Of each document: enough for several attention blocks, little enough for a laptop."""
+
+MOE_TOLERANCE = 1e-2
+"""Experts batch tokens of all documents, so that rounding may differ, and nothing more."""
+
+
+def probe_isolation(subject: Subject) -> str:
+    """What an intervention shows: A becomes A' of the same length, and B must stay bit-equal.
+
+    Raises:
+        ProbeError: B moved.
+    """
+    one, two = _two_documents(subject)
+    other = TokenSample(_changed(one.input_ids, subject.plan.architecture.vocab), (), "")
+    before = _hidden_of_second(subject, one, two)
+    after = _hidden_of_second(subject, other, two)
+    moved = float((before.float() - after.float()).abs().max())
+    tolerance = MOE_TOLERANCE if subject.plan.architecture.n_experts else 0.0
+    if moved > tolerance or not torch.isfinite(after).all():
+        raise ProbeError(
+            f"packed documents see each other: changing {one.source} moved {two.source} "
+            f"by {moved:.2g} in {subject.plan.architecture.class_name}",
+            hint="set sample_packing: false, or another attn_implementation, and report the model",
+            where=subject.plan.attention.value,
+        )
+    exact = "not by a bit" if moved == 0 else f"by {moved:.1g} at most, from its experts' rounding"
+    return f"changing one document moves its neighbour {exact}"
+
+
+def _two_documents(subject: Subject) -> tuple[TokenSample, TokenSample]:
+    """Two rows of the data, or one row twice where there is only one."""
+    found = [shortened(sample, TOKENS) for _, sample in subject.samples(2)]
+    return found[0], found[-1]
+
+
+def _changed(ids: np.ndarray, vocab: int) -> np.ndarray:  # type: ignore[type-arg]
+    """Other tokens, every one of them."""
+    return ((ids.astype(np.int64) + 1 + vocab // 3) % vocab).astype(np.int32)
+
+
+def _hidden_of_second(subject: Subject, first: TokenSample, second: TokenSample) -> Tensor:
+    """What the policy makes of the second document behind the first, [tokens, hidden]."""
+    run = subject.run
+    capacity = max(len(first), len(second))
+    batch = collate([first, second], index=(0, 0), capacity=capacity).to(run.device)
+    run.policy.eval()
+    with torch.no_grad():
+        known = run.policy.architecture.head.known
+        output = run.policy(batch, Want(logps=False, hidden=known, logits=not known))
+    values = output.hidden_TD if output.hidden_TD is not None else output.logits_TV
+    assert values is not None
+    return values[len(first) :]

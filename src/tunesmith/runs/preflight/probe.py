@@ -1,0 +1,81 @@
+"""What a probe sees, what it answers, and how it leaves no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from tunesmith.checkpoint.weights import ModelFiles
+from tunesmith.data.cache import PreparedSplit
+from tunesmith.data.ledger import Ledger
+from tunesmith.data.samples import TokenSample
+from tunesmith.engine.run import Run
+from tunesmith.runs.plan import RunPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The assembled run and what it was made from.
+
+    ``files`` writes what a checkpoint's top level holds. ``stop_ids`` are the ids that end a turn; ``stops_expected`` is false where no format of the run
+    writes one (segments without special tokens, turns whose ends the config leaves untrained).
+    """
+
+    run: Run
+    plan: RunPlan
+    train: PreparedSplit
+    ledger: Ledger
+    files: ModelFiles
+    stop_ids: frozenset[int]
+    pad_id: int
+    stops_expected: bool
+
+    def samples(self, limit: int) -> Iterator[tuple[int, TokenSample]]:
+        """(row, sample) of the first rows of the first steps, in training order."""
+        seen = 0
+        for step in range(self.run.stream.steps):
+            for row in self.run.stream.global_rows(step).tolist():
+                if seen == limit:
+                    return
+                yield row, self.train[row]
+                seen += 1
+
+
+Probe = Callable[[Subject], str]
+"""Returns what was seen, for one line; raises ``ProbeError`` naming row, key or module."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the preflight: what was seen and how long that took."""
+
+    name: str
+    seen: str
+    seconds: float
+    skipped: bool = False
+
+
+@contextmanager
+def no_trace(run: Run) -> Iterator[None]:
+    """Generators, modes and gradients are afterwards as they were before."""
+    modes = [(module, module.training) for module in run.policy.modules()]
+    cpu = torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        run.policy.zero_grad(set_to_none=True)
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+
+
+def shortened(sample: TokenSample, limit: int) -> TokenSample:
+    """The first ``limit`` tokens of a sample, with their weights."""
+    runs = tuple((a, min(b, limit), w) for a, b, w in sample.runs if a < limit)
+    return TokenSample(sample.input_ids[:limit], runs, sample.source)

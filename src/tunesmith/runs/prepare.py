@@ -1,0 +1,217 @@
+"""Config -> base model located, tokenizer ready, data prepared: everything that needs no device."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from tunesmith.config.data import DatasetEntry
+from tunesmith.config.schema import RunConfig
+from tunesmith.config.tokenizer import TokenizerSection
+from tunesmith.data.build import Progress
+from tunesmith.data.prepare import Prepared, PrepareRequest, find, silent
+from tunesmith.data.prepare import prepare as prepare_data
+from tunesmith.data.render import RenderSettings
+from tunesmith.data.sources import locate as locate_data
+from tunesmith.data.sources import open_rows
+from tunesmith.data.templates import ChatTemplate, resolve_template
+from tunesmith.dist.runtime import cache_dir
+from tunesmith.models.facts import read_facts
+from tunesmith.models.load import read_config
+from tunesmith.models.source import BaseModel, hash_weights, locate
+from tunesmith.models.tokenizer import load_tokenizer
+from tunesmith.objectives.objective import Objective
+from tunesmith.registry import registry
+from tunesmith.runs.material import Material
+
+CHAT = ("chat_template", None)
+"""Dataset types that a template renders; None is the default type."""
+
+UNENDED = ("input_output",)
+"""Dataset types that write no end token of their own."""
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def prepare(
+    config: RunConfig, *, given: Rows | None = None, progress: Progress = silent
+) -> Material:
+    """The base, tokenizer and prepared data of a config.
+
+    ``given`` are rows in memory that stand for the first data set of the config.
+
+    Raises:
+        ModelError, DataError, ConfigError: what is wrong, and where.
+    """
+    base = locate(config.model)
+    tokenizer = load_tokenizer(base, config.tokenizer)
+    request = _request(config, base, tokenizer, (given,) if given is not None else ())
+    return _material(config, base, tokenizer, request, prepare_data(request, progress))
+
+
+def prepare_sample(config: RunConfig, limit: int, *, given: Rows | None = None) -> Material:
+    """The same of the whole data where that is prepared already, else of each set's first rows.
+
+    ``estimated`` says which of the two it is.
+    """
+    base = locate(config.model)
+    tokenizer = load_tokenizer(base, config.tokenizer)
+    whole = _request(config, base, tokenizer, (given,) if given is not None else ())
+    found = find(whole)
+    if found is not None:
+        return _material(config, base, tokenizer, whole, found)
+    request = _request(config, base, tokenizer, _first_rows(config, limit, given))
+    prepared = prepare_data(request)
+    return _material(config, base, tokenizer, request, prepared, estimated=True)
+
+
+def _first_rows(config: RunConfig, limit: int, given: Rows | None) -> tuple[Rows, ...]:
+    """At most ``limit`` rows of every data set, in memory."""
+    sets: list[Rows] = []
+    for number, entry in enumerate((*config.data.datasets, *config.data.test_datasets)):
+        if number == 0 and given is not None:
+            sets.append(list(islice(given, limit)))
+            continue
+        rows = open_rows(entry, number, locate_data(entry))
+        sets.append([row for _, row in islice(rows, limit)])
+    return tuple(sets)
+
+
+def _request(
+    config: RunConfig,
+    base: BaseModel,
+    tokenizer: PreTrainedTokenizerFast,
+    given: tuple[Rows | None, ...],
+) -> PrepareRequest:
+    """All that the prepared data depends on."""
+    objective: Objective = registry("objectives").load("sft")()  # type: ignore[operator]
+    folder, digest = keep_tokenizer(tokenizer)
+    entries = (*config.data.datasets, *config.data.test_datasets)
+    settings = tuple(_render_settings(config, e, tokenizer, (folder, digest)) for e in entries)
+    prepared = config.data.prepared_path
+    return PrepareRequest(
+        data=config.data,
+        packing=config.packing,
+        settings=settings,
+        weigh=objective.weights,
+        weigh_version=f"{objective.name}:{objective.version}",
+        seed=config.batch.seed,
+        cache_dir=Path(prepared) if prepared else cache_dir() / "prepared",
+        workers=config.data.workers or default_workers(),
+        given=given,
+    )
+
+
+def default_workers() -> int:
+    """Processes that render: one a core, at most eight."""
+    import os
+
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+
+
+def _render_settings(
+    config: RunConfig,
+    entry: DatasetEntry,
+    tokenizer: PreTrainedTokenizerFast,
+    kept: tuple[Path, str],
+) -> RenderSettings:
+    """What decides how this data set's rows become tokens."""
+    section = config.tokenizer
+    template = choose_template(section, entry, tokenizer) if entry.type in CHAT else None
+    return RenderSettings(
+        tokenizer_path=str(kept[0]),
+        tokenizer_digest=kept[1],
+        sequence_len=config.packing.sequence_len,
+        template=template,
+        special_tokens={
+            name: str(text)
+            for name, text in tokenizer.special_tokens_map.items()
+            if isinstance(text, str)
+        },
+        eos_id=tokenizer.eos_token_id,
+        eos_text=tokenizer.eos_token or "",
+        eot_tokens=tuple(section.eot_tokens or ()),
+        variables=section.chat_template_kwargs or {},
+        roles_to_train=tuple(
+            entry.roles_to_train if entry.roles_to_train is not None else ("assistant",)
+        ),
+        roles={role: tuple(names) for role, names in (entry.roles or {}).items()},
+        train_on_eos=entry.train_on_eos or "turn",
+        train_on_eot=entry.train_on_eot,
+        history=entry.history,
+    )
+
+
+def choose_template(
+    section: TokenizerSection, entry: DatasetEntry | None, tokenizer: PreTrainedTokenizerFast
+) -> ChatTemplate:
+    """The template of one data set: its own choice, else the run's, else the tokenizer's."""
+    if entry is not None and (entry.chat_template or entry.chat_template_jinja):
+        return resolve_template(
+            tokenizer.chat_template, entry.chat_template, entry.chat_template_jinja
+        )
+    return resolve_template(
+        tokenizer.chat_template, section.chat_template, section.chat_template_jinja
+    )
+
+
+def keep_tokenizer(tokenizer: PreTrainedTokenizerFast) -> tuple[Path, str]:
+    """The folder in the cache that holds this tokenizer, and the hash of what it does."""
+    digest = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    folder = cache_dir() / "tokenizers" / digest[:32]
+    if not (folder / "tokenizer.json").exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
+        tokenizer.backend_tokenizer.save(str(partial / "tokenizer.json"))
+        try:
+            partial.rename(folder)
+        except OSError:  # another process was faster with the same bytes
+            shutil.rmtree(partial)
+    return folder, digest
+
+
+def _material(
+    config: RunConfig,
+    base: BaseModel,
+    tokenizer: PreTrainedTokenizerFast,
+    request: PrepareRequest,
+    prepared: Prepared,
+    *,
+    estimated: bool = False,
+) -> Material:
+    templates = [s.template for s in request.settings if s.template is not None]
+    entries = config.data.datasets
+    return Material(
+        base=base,
+        architecture=read_facts(read_config(base)),
+        tokenizer=tokenizer,
+        template=templates[0] if templates else None,
+        train=prepared.train,
+        held_out=prepared.held_out,
+        ledger=prepared.ledger,
+        lints=tuple(prepared.lint),
+        stop_ids=_stop_ids(config, tokenizer),
+        stops_expected=any(
+            entry.type not in UNENDED and entry.train_on_eos != "none" for entry in entries
+        ),
+        identity={
+            "data_fingerprint": prepared.train.fingerprint,
+            "base_digest": base.sha256 or base.commit or hash_weights(base.path),
+        },
+        from_cache=prepared.from_cache,
+        estimated=estimated,
+    )
+
+
+def _stop_ids(config: RunConfig, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
+    """The ids that end a turn: the tokenizer's eos, and the config's ``eot_tokens``."""
+    texts = [tokenizer.eos_token, *(config.tokenizer.eot_tokens or ())]
+    ids = [tokenizer.convert_tokens_to_ids(text) for text in texts if text]
+    return frozenset(int(i) for i in ids if isinstance(i, int))

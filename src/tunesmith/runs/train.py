@@ -1,0 +1,160 @@
+"""``train``: look at the folder, assemble, preflight, fit, export."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from tunesmith.checkpoint import layout
+from tunesmith.checkpoint.load import Saved, read
+from tunesmith.checkpoint.lock import owning
+from tunesmith.checkpoint.state import TrainState
+from tunesmith.dist.mesh import Mesh
+from tunesmith.engine.loop import fit
+from tunesmith.engine.signals import StopFlag, listening
+from tunesmith.patches.patch import applied
+from tunesmith.runs.assemble import Assembled, assemble
+from tunesmith.runs.finish import finish
+from tunesmith.runs.folder import Holds, look, refuse_other_run
+from tunesmith.runs.material import Material
+from tunesmith.runs.plan import RunPlan
+from tunesmith.runs.preflight.check import check as probe
+from tunesmith.runs.preflight.probe import Finding, Subject
+from tunesmith.runs.record import Recorder, write_records
+from tunesmith.runs.watchers import Watchers
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run leaves: the folder, the final state, and the last evaluation (empty without)."""
+
+    output_dir: Path
+    state: TrainState
+    evaluation: dict[str, float]
+
+
+def train(
+    plan: RunPlan,
+    material: Material,
+    mesh: Mesh,
+    watchers: Watchers,
+    *,
+    accepted: Collection[str] = (),
+    model: PreTrainedModel | None = None,
+) -> Result:
+    """The finished run. An unfinished run of the same plan in the folder is gone on with.
+
+    Raises:
+        RunError: the folder is in use (6), holds another run (2) or a damaged checkpoint (5); a
+            number is not finite (4); there is no room (3); a signal stopped the run (75).
+        ProbeError: the preflight found something (2).
+    """
+    output_dir = Path(plan.config.checkpoint.output_dir)
+    with owning(output_dir), listening(StopFlag()) as stop, applied(plan.patches.patches):
+        found = look(output_dir, plan.to_json())
+        refuse_other_run(output_dir, found, accepted)
+        saved = find_checkpoint(plan, watchers)
+        if found.holds is Holds.FINISHED and saved is not None:
+            watchers.said(f"this run is finished already: {output_dir} holds the model")
+            return Result(output_dir, saved.state, {})
+        recorder = Recorder(plan, output_dir, resumed_step=saved.state.step if saved else 0)
+        watchers.stage("load")
+        with switched(plan):
+            assembled = assemble(
+                plan,
+                material,
+                mesh,
+                saved=saved,
+                callbacks=(recorder, *watchers.callbacks),
+                stop=stop,
+                model=model,
+            )
+            findings = preflight(assembled, plan, material, watchers) if saved is None else []
+            write_records(plan, material, findings, output_dir)
+            watchers.stage("train")
+            state = _fit(assembled)
+            watchers.stage("export")
+            finish(assembled, plan, material, state)
+    watchers.finished(output_dir)
+    return Result(output_dir, state, recorder.last_evaluation)
+
+
+def check(plan: RunPlan, material: Material, mesh: Mesh, watchers: Watchers) -> list[Finding]:
+    """The preflight's findings; nothing is written.
+
+    Raises:
+        ProbeError: the first probe that failed.
+    """
+    with applied(plan.patches.patches), switched(plan):
+        watchers.stage("load")
+        assembled = assemble(plan, material, mesh)
+        return preflight(assembled, plan, material, watchers)
+
+
+def preflight(
+    assembled: Assembled, plan: RunPlan, material: Material, watchers: Watchers
+) -> list[Finding]:
+    """Every probe on the assembled run, in no other state afterwards."""
+    watchers.stage("preflight")
+    subject = Subject(
+        run=assembled.run,
+        plan=plan,
+        train=material.train,
+        ledger=material.ledger,
+        files=assembled.files,
+        stop_ids=material.stop_ids,
+        pad_id=material.pad_id,
+        stops_expected=material.stops_expected,
+    )
+    return probe(subject, skip=plan.config.preflight.skip, tell=watchers.probed)
+
+
+def find_checkpoint(plan: RunPlan, watchers: Watchers) -> Saved | None:
+    """The checkpoint to go on from: the one named, else the newest that is whole, else none."""
+    section = plan.config.checkpoint
+    if section.resume_from:
+        return read(Path(section.resume_from))
+    if not section.auto_resume:
+        return None
+    output_dir = Path(section.output_dir)
+    layout.sweep(output_dir)
+    survey = layout.survey(output_dir)
+    for damage in survey.damaged:
+        watchers.said(f"damaged, not used: {damage}")
+    if survey.newest is None:
+        return None
+    saved = read(survey.newest)
+    watchers.said(f"going on from {survey.newest.name}")
+    return saved
+
+
+def _fit(assembled: Assembled) -> TrainState:
+    """The loop; who listens hears of a failure before it goes up."""
+    run, state = assembled.run, assembled.state
+    try:
+        return fit(run, state)
+    except BaseException as error:
+        run.events.run_failed(run, state, error)
+        raise
+
+
+@contextmanager
+def switched(plan: RunPlan) -> Iterator[None]:
+    """Torch's switches as the plan wants them, put back afterwards."""
+    tf32 = plan.config.precision.tf32
+    before = torch.get_float32_matmul_precision()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    if tf32 is True or (tf32 == "auto" and plan.device.value == "cuda"):
+        torch.set_float32_matmul_precision("high")
+    if plan.config.precision.deterministic:
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        torch.use_deterministic_algorithms(deterministic)
