@@ -38,7 +38,7 @@ class BrokenRows:
         """
         if not self._found:
             return
-        problems = [_problem(source, error) for source, error in self._in_order()[:TOLD]]
+        problems = self._problems()
         first = problems[0]
         count = f"at least {len(self):,}" if self.is_enough else f"{len(self):,}"
         rows = "row" if len(self) == 1 else "rows"
@@ -48,6 +48,13 @@ class BrokenRows:
             where=first.place,
             problems=problems,
         )
+
+    def _problems(self) -> list[Problem]:
+        """A problem for each of the first rows; rows of a file with the same one are told once."""
+        alike: dict[tuple[str, str, str], list[tuple[Source, RowError]]] = {}
+        for source, error in self._in_order():
+            alike.setdefault((source.file, str(error), error.fix), []).append((source, error))
+        return [_problem(*rows[0], n_more=len(rows) - 1) for rows in alike.values()][:TOLD]
 
     def _in_order(self) -> list[tuple[Source, RowError]]:
         """By data set, file in order of appearance, row: workers answer later than formats do."""
@@ -61,10 +68,11 @@ class BrokenRows:
         return sorted(self._found, key=place)
 
 
-def _problem(source: Source, error: RowError) -> Problem:
+def _problem(source: Source, error: RowError, *, n_more: int) -> Problem:
+    more = f" (as in {n_more:,} more rows of this file)" if n_more else ""
     return Problem(
         code="row",
-        message=str(error),
+        message=f"{error}{more}",
         fix=error.fix,
         key=error.field,
         file=source.file,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
-from tunesmith.data.render import TokenView
+from tunesmith.data.tokens import TokenView
 
 _TRAINED = "\x1b[4;32m"
 _MASKED = "\x1b[2m"
@@ -54,13 +54,17 @@ def _marked(views: Sequence[TokenView], *, colour: bool) -> str:
 def _table(views: Sequence[TokenView]) -> Iterator[str]:
     """A line for each stretch of one origin and reason: tokens, origin, reason, text."""
     at = 0
-    for stretch in _stretches(views, lambda view: (view.message, view.field, view.reason)):
+    for stretch in _stretches(views, _place_and_reason):
         first, end = stretch[0], at + len(stretch)
         turn = f"turn {first.message + 1} {first.role} " if first.message is not None else ""
         text = _short("".join(view.text for view in stretch))
         mark = "+" if first.weight > 0 else "-"
         yield f"{mark} {at:>6}..{end:<6} {turn + first.field:<28} {first.reason:<32} {text}"
         at = end
+
+
+def _place_and_reason(view: TokenView) -> tuple[int | None, str, str, float]:
+    return view.message, view.field, view.reason, view.weight
 
 
 def _stretches(

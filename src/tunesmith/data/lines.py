@@ -126,10 +126,10 @@ class _Window:
             except json.JSONDecodeError as error:
                 # Not wrong yet, when the text that was read ends inside of the value.
                 near_end = error.pos >= len(self._text) - 16 or "Unterminated" in error.msg
+                reason, length = _explain(self._text, error, is_cut=near_end), error.pos - self._at
                 if near_end and self._more(len(self._text) - self._at):
                     continue
-                reason = _explain(self._text, error, is_cut=near_end)
-                self._advance(min(error.pos, len(self._text)))
+                self._advance(self._at + length)
                 raise self.error(reason.message, reason.fix) from error
             self._advance(end)
             return row

@@ -87,7 +87,8 @@ def _read_turn(turn: Any, place: str, roles: Mapping[str, str], options: FormatO
     train = _training_wish(turn, place, options.training_key)
     taken = {*options.properties.values(), options.training_key}
     fields = {key: turn[name] for key, name in options.properties.items() if name in turn}
-    fields |= {name: part for name, part in turn.items() if name not in taken | set(fields)}
+    taken.update(options.properties)  # a key of the template comes from the mapped key alone
+    fields |= {name: part for name, part in turn.items() if name not in taken}
     fields["role"] = _role(fields, turn, place, roles, options)
     if "tool_calls" in fields:
         fields["tool_calls"] = decode_calls(fields["tool_calls"], f"{place}.tool_calls")
@@ -114,12 +115,12 @@ def _role(
     if not isinstance(role, str):
         raise RowError(f"{place}.{key}", f"is {kind_of(role)}, want text", "write the role's name")
     close = next((name for name in roles if plain(name) == plain(role)), nearest(role, roles))
-    advice = f"did you mean `{close}`? " if close else ""
+    mapping = f"correct it, or map it: `roles: {{assistant: [{role.strip()}]}}`"
     known = name_list(sorted(roles))
     raise RowError(
         f"{place}.{key}",
         f"the role {role!r} is unknown; known are {known}",
-        f"{advice}Correct it, or map it: `roles: {{assistant: [{role.strip()}]}}`",
+        f"did you mean `{close}`?" if close else mapping,
     )
 
 

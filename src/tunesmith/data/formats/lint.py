@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 from tunesmith.data.records import Conversation, Lint, Message, Record, Segments, Text
 
+_SPECIAL = re.compile(r"<\|\w+\|>|</?s>|<(?:bos|eos|pad|start_of_turn|end_of_turn)>|\[/?INST\]")
+"""Markup of well-known templates. The renderer cannot tell it from the template's own."""
+
 
 def lint_record(record: Record) -> Iterator[Lint]:
     """The findings in a record, whichever format made it; turns are counted from 1."""
+    yield from _lint_markup(record)
     if isinstance(record, Text):
         if not record.text.strip():
             yield Lint("empty-text", "the text is empty: nothing to learn")
@@ -21,6 +26,24 @@ def lint_record(record: Record) -> Iterator[Lint]:
         yield from _lint_order(record.messages)
         yield from _lint_answers(record.messages)
         yield from _lint_tools(record)
+
+
+def _lint_markup(record: Record) -> Iterator[Lint]:
+    """The first text that holds what a tokenizer may read as a special token."""
+    if isinstance(record, Text):
+        texts = [("the text", record.text)]
+    elif isinstance(record, Segments):
+        # Pieces that nothing is added to carry the markup themselves.
+        pieces = record.pieces if record.special_tokens else ()
+        texts = [("the text", piece.text) for piece in pieces]
+    else:
+        turns = enumerate(record.messages, 1)
+        texts = [(f"turn {number}", str(turn.fields.get("content", ""))) for number, turn in turns]
+    for place, text in texts:
+        if found := _SPECIAL.search(text):
+            message = f"{place} holds {found.group()!r}, which may be read as a special token"
+            yield Lint("special-token-text", message)
+            return
 
 
 def _lint_order(messages: Sequence[Message]) -> Iterator[Lint]:
