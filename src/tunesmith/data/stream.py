@@ -73,6 +73,10 @@ class Stream(Protocol):
         """The sources of the step's global batch."""
         ...
 
+    def n_tokens(self, step: int) -> int:
+        """Tokens of the step's global batch, padding not counted."""
+        ...
+
     def epoch_at(self, step: int) -> float:
         """Epochs that are done after ``step`` steps."""
         ...
@@ -220,15 +224,16 @@ class MapStream:
             return len(self._shapes.offsets) - 1
         return None if self.order.shuffle else len(self.plan_of(0))
 
-    def _epoch_steps(self, epoch: int) -> int:
+    def epoch_steps(self, epoch: int) -> int:
+        """Optimizer steps of one epoch, its short last one included."""
         bins = self._epoch_bins if self._epoch_bins is not None else len(self.plan_of(epoch))
         return math.ceil(bins / self.step_bins)
 
     def _count_steps(self, epochs: float) -> int:
         """Steps of so many epochs; a fraction takes its share of that epoch's steps, rounded up."""
         whole = math.floor(epochs)
-        total = sum(self._epoch_steps(epoch) for epoch in range(whole))
-        share = (epochs - whole) * self._epoch_steps(whole) if epochs > whole else 0.0
+        total = sum(self.epoch_steps(epoch) for epoch in range(whole))
+        share = (epochs - whole) * self.epoch_steps(whole) if epochs > whole else 0.0
         # A share such as 0.1 * 30 must not gain a step from the last bit of its product.
         return max(1, total + math.ceil(share - 1e-9))
 
@@ -236,7 +241,7 @@ class MapStream:
         """The epoch that holds ``step``; ``_starts`` then reaches beyond it."""
         with self._lock:
             while self._starts[-1] <= step:
-                self._starts.append(self._starts[-1] + self._epoch_steps(len(self._starts) - 1))
+                self._starts.append(self._starts[-1] + self.epoch_steps(len(self._starts) - 1))
         return int(np.searchsorted(self._starts, step, side="right")) - 1
 
     def _bounds(self, step: int) -> tuple[EpochPlan, int, int]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from tunesmith.errors import ConfigError, ModelError, Problem
 from tunesmith.optim.adamw_bf16 import AdamWBf16
 from tunesmith.optim.groups import ParamGroup
 from tunesmith.optim.optimizer import Optimizer
+from tunesmith.registry import registry
 
 Groups = list[dict[str, Any]]
 
@@ -43,6 +44,7 @@ class Recipe:
 
 
 Maker = Callable[[Groups, Recipe], torch.optim.Optimizer]
+"""What the catalog names for each optimizer."""
 
 
 def build_optimizer(
@@ -58,13 +60,7 @@ def build_optimizer(
     Raises ``ConfigError`` for an unknown name or argument, ``ModelError`` where a package that it
     needs is missing.
     """
-    maker = MAKERS.get(section.optimizer)
-    if maker is None:
-        raise _wrong(
-            "optimizer",
-            f"there is no optimizer `{section.optimizer}`",
-            f"one of {', '.join(sorted(MAKERS))}",
-        )
+    maker = cast("Maker", registry("optimizers").load(section.optimizer))
     parameters = [parameter for group in groups for parameter in group.parameters.values()]
     has_bf16 = any(parameter.dtype == torch.bfloat16 for parameter in parameters)
     recipe = Recipe(section, torch.device(device), seed, has_bf16)
@@ -104,18 +100,6 @@ def paged_adamw_32bit(groups: Groups, recipe: Recipe) -> torch.optim.Optimizer:
     paged, plain = ("PagedAdamW32bit", "AdamW32bit")
     name = paged if recipe.device.type == "cuda" else plain
     return _call(getattr(_bitsandbytes().optim, name), groups, recipe.adam)
-
-
-MAKERS: dict[str, Maker] = {
-    "adamw_torch": adamw_torch,
-    "adamw_torch_fused": adamw_torch_fused,
-    "sgd": sgd,
-    "adamw_8bit": adamw_8bit,
-    "adamw_bnb_8bit": adamw_8bit,
-    "paged_adamw_8bit": paged_adamw_8bit,
-    "paged_adamw_32bit": paged_adamw_32bit,
-}
-"""By the name in the YAML."""
 
 
 def parse_args(args: Mapping[str, Any] | str | None) -> dict[str, Any]:

@@ -10,13 +10,16 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from tunesmith.config.optim import OptimSection
 from tunesmith.errors import ConfigError, Problem
+from tunesmith.registry import registry
 
 Schedule = Callable[[int], float]
 Ramp = Literal["linear", "cosine", "1-sqrt"]
+
+KEY = "lr_scheduler_kwargs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +44,7 @@ def build_schedule(section: OptimSection, steps: int, warmup_steps: int) -> Sche
 
     Raises ``ConfigError`` for an unknown name or an argument that the schedule does not take.
     """
-    maker = SCHEDULES.get(section.schedule)
-    if maker is None:
-        raise _wrong(
-            "lr_scheduler",
-            f"there is no schedule `{section.schedule}`",
-            f"one of {', '.join(sorted(SCHEDULES))}",
-        )
+    maker = cast("Callable[..., Schedule]", registry("schedules").load(section.schedule))
     given = dict(section.schedule_args or {})
     floor = section.cosine_min_lr_ratio
     if floor is not None and section.schedule in ("cosine", "rex"):
@@ -57,16 +54,13 @@ def build_schedule(section: OptimSection, steps: int, warmup_steps: int) -> Sche
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise _wrong(
-            "lr_scheduler_kwargs",
             f"the schedule `{section.schedule}` takes no `{unknown[0]}`",
             f"it takes {', '.join(known) or 'no arguments'}",
         )
     try:
         return maker(span, **given)
     except (TypeError, ValueError) as error:
-        raise _wrong(
-            "lr_scheduler_kwargs", str(error), "correct the schedule's arguments"
-        ) from error
+        raise _wrong(str(error), "correct the schedule's arguments") from error
 
 
 def count_warmup(section: OptimSection, steps: int) -> int:
@@ -287,23 +281,6 @@ def rex(span: Span, min_lr_rate: float = 0.0) -> Schedule:
     return at
 
 
-SCHEDULES: dict[str, Callable[..., Schedule]] = {
-    "constant": constant,
-    "constant_with_warmup": constant_with_warmup,
-    "linear": linear,
-    "cosine": cosine,
-    "cosine_with_min_lr": cosine_with_min_lr,
-    "cosine_warmup_with_min_lr": cosine_warmup_with_min_lr,
-    "cosine_with_restarts": cosine_with_restarts,
-    "polynomial": polynomial,
-    "inverse_sqrt": inverse_sqrt,
-    "warmup_stable_decay": warmup_stable_decay,
-    "one_cycle": one_cycle,
-    "rex": rex,
-}
-"""By the name in the YAML."""
-
-
 def _floor(span: Span, min_lr: float | None, min_lr_rate: float | None) -> float:
     if (min_lr is None) == (min_lr_rate is None):
         raise ValueError("give one of `min_lr` and `min_lr_rate`")
@@ -319,6 +296,6 @@ def _ramp(kind: Ramp, passed: float, num_cycles: float) -> float:
     return 1.0 - math.sqrt(passed)
 
 
-def _wrong(key: str, message: str, fix: str) -> ConfigError:
-    problem = Problem(code="out-of-range", message=message, fix=fix, key=key)
-    return ConfigError(message, hint=fix, where=key, problems=[problem])
+def _wrong(message: str, fix: str) -> ConfigError:
+    problem = Problem(code="out-of-range", message=message, fix=fix, key=KEY)
+    return ConfigError(message, hint=fix, where=KEY, problems=[problem])

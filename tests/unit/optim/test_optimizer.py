@@ -11,14 +11,15 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
+from tunesmith.catalog import OPTIMIZERS
 from tunesmith.config.optim import OptimSection
 from tunesmith.errors import ConfigError, ExitCode, ModelError, RunError
 from tunesmith.optim.adamw_bf16 import AdamWBf16
-from tunesmith.optim.build import MAKERS, build_optimizer, parse_args
+from tunesmith.optim.build import build_optimizer, parse_args
 from tunesmith.optim.groups import build_groups
 
 CASES = [
-    *((name, torch.float32) for name in sorted(MAKERS)),
+    *((name, torch.float32) for name in sorted(OPTIMIZERS)),
     ("adamw_torch", torch.bfloat16),
     ("adamw_torch_fused", torch.bfloat16),
 ]
@@ -98,7 +99,7 @@ def theirs(name, module):
     }[name]()
 
 
-@pytest.mark.parametrize("name", sorted(MAKERS))
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_updates_are_those_of_the_library(name):
     ours, reference = net(), net()
     train(ours, build(ours, name), 4)
@@ -287,19 +288,18 @@ def test_arguments_reach_the_optimizer():
 
 
 @pytest.mark.parametrize(
-    ("name", "args", "said", "key"),
+    ("name", "args", "said"),
     [
-        ("adamw_torhc", None, "there is no optimizer `adamw_torhc`", "optimizer"),
-        ("adamw_torch", "momentum=0.9", "takes no `momentum`", "optim_args"),
-        ("adamw_torch", "momentum", "`momentum` is no `name=value`", "optim_args"),
-        ("adamw_torch", {"betas": [2.0, 0.9]}, "Invalid beta parameter", "optim_args"),
-        ("sgd", {"nesterov": True}, "Nesterov", "optim_args"),
+        ("adamw_torhc", None, "there is no optimizer `adamw_torhc`"),
+        ("adamw_torch", "momentum=0.9", "takes no `momentum`"),
+        ("adamw_torch", "momentum", "`momentum` is no `name=value`"),
+        ("adamw_torch", {"betas": [2.0, 0.9]}, "Invalid beta parameter"),
+        ("sgd", {"nesterov": True}, "Nesterov"),
     ],
 )
-def test_what_cannot_be_built_is_refused(name, args, said, key):
+def test_what_cannot_be_built_is_refused(name, args, said):
     with pytest.raises(ConfigError, match=said) as caught:
         build(net(), name, args=args)
-    assert caught.value.problems[0].key == key
     assert caught.value.hint
 
 
