@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
-from torch import nn
 
+from tunesmith.checkpoint.modes import evaluating
 from tunesmith.data.stream import Stream
 from tunesmith.dist.collectives import sum_over
 from tunesmith.engine.report import StepSums, share
@@ -47,18 +45,6 @@ def evaluate(run: Run, stream: Stream | None = None) -> dict[str, float]:
     if set(parts) == PERPLEXITY_OF:
         result["perplexity"] = math.exp(min(loss, LARGEST_EXPONENT))
     return result
-
-
-@contextmanager
-def evaluating(policy: nn.Module) -> Iterator[None]:
-    """Every module in evaluation mode; afterwards each is in the mode that it had before."""
-    modes = [(module, module.training) for module in policy.modules()]
-    policy.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _sum_up(run: Run, stream: Stream) -> tuple[StepSums, dict[str, float]]:

@@ -1,0 +1,135 @@
+"""Is what was written what was trained? Logits on a few prompts answer, for any kind of folder.
+
+Dimensions: T tokens of a prompt, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from tunesmith.checkpoint.modes import evaluating
+from tunesmith.data.collate import collate
+from tunesmith.data.samples import TokenSample
+from tunesmith.errors import ExitCode, RunError
+from tunesmith.models.policy import Policy, Want
+
+Prompts = Sequence[Sequence[int]]
+
+TEXTS = (
+    "The capital of France is",
+    "Water boils at a temperature of",
+    "def add(a, b):\n    return",
+    "Question: How many legs does a spider have?\nAnswer:",
+    "Dear customer, thank you for",
+    "1, 2, 3, 4,",
+    "Il était une fois",
+    '{"name": "Ada", "born":',
+)
+"""Eight kinds of text; what they say does not matter."""
+
+ABSOLUTE = {torch.float32: 1e-4, torch.float64: 1e-4}
+"""The largest gap between logits that counts as rounding, where weights have full precision."""
+
+RELATIVE = {torch.bfloat16: 0.05, torch.float16: 0.01}
+"""The same as a share of the largest logit, where each layer rounds to half precision."""
+
+
+def make_prompts(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """The ids of the eight texts."""
+    return [list(tokenizer.encode(text)) for text in TEXTS]
+
+
+@torch.no_grad()
+def policy_logits(policy: Policy, prompts: Prompts) -> list[Tensor]:
+    """The trained policy's own logits, [T, V] float32 on the CPU for each prompt."""
+    samples = [
+        TokenSample(np.asarray(ids, dtype=np.int32), ((1, len(ids), 1.0),), f"prompt:{number}")
+        for number, ids in enumerate(prompts)
+    ]
+    batch = collate(samples, index=(0, 0), capacity=max(map(len, prompts)))
+    device = next(policy.parameters()).device
+    with evaluating(policy):
+        logits = policy(batch.to(device), Want(logps=False, logits=True)).logits_TV
+    lengths = [len(ids) for ids in prompts]
+    return [part.float().cpu() for part in torch.split(logits, lengths)]
+
+
+@torch.no_grad()
+def plain_logits(model: nn.Module, prompts: Prompts) -> list[Tensor]:
+    """The logits of a transformers or peft model, one prompt at a time, [T, V] float32."""
+    device = next(model.parameters()).device
+    with evaluating(model):
+        return [
+            model(input_ids=torch.tensor([list(ids)], device=device)).logits[0].float().cpu()
+            for ids in prompts
+        ]
+
+
+def largest_gap(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
+    """The largest difference between two lists of logits; NaN when any is not a number."""
+    gaps = [(a - b).abs().max() for a, b in zip(first, second, strict=True)]
+    return float(torch.stack(gaps).max())
+
+
+def tolerance(dtype: torch.dtype, logits: Sequence[Tensor]) -> float:
+    """The largest gap that rounding in ``dtype`` explains."""
+    if dtype in ABSOLUTE:
+        return ABSOLUTE[dtype]
+    return RELATIVE[dtype] * max(float(part.abs().max()) for part in logits)
+
+
+def require_same(
+    trained: Sequence[Tensor], written: Sequence[Tensor], dtype: torch.dtype, folder: Path
+) -> float:
+    """The gap between what was trained and what was loaded again.
+
+    Raises:
+        RunError: exit 5, it is larger than rounding explains, or not a number.
+    """
+    gap = largest_gap(trained, written)
+    allowed = tolerance(dtype, trained)
+    if not gap <= allowed:
+        raise RunError(
+            f"what was written differs from what was trained: logits by {gap:.3g}, more than "
+            f"the {allowed:.3g} that rounding in {dtype} explains",
+            hint="the checkpoints are intact; report this as a bug, with the model's name",
+            where=str(folder),
+            exit_code=ExitCode.DAMAGED,
+        )
+    return gap
+
+
+def require_different(
+    trained: Sequence[Tensor], base: Sequence[Tensor], folder: Path, what: str
+) -> float:
+    """The gap between what was trained and the base it started from.
+
+    Raises:
+        RunError: exit 5, there is none.
+    """
+    gap = largest_gap(trained, base)
+    if gap == 0:
+        raise nothing_learned(folder, what)
+    return gap
+
+
+def nothing_learned(folder: Path, what: str) -> RunError:
+    """The error for a model that is its own base."""
+    return RunError(
+        f"nothing was learned: {what} equals the base model exactly",
+        hint="raise learning_rate or max_steps, and look at what trains with `tunesmith check`",
+        where=str(folder),
+        exit_code=ExitCode.DAMAGED,
+    )
+
+
+def summary(gap: float | None, base_gap: float | None, prompts: Prompts) -> dict[str, Any]:
+    """What ``tunesmith.json`` says about the comparison."""
+    return {"prompts": len(prompts), "logit_gap": gap, "logit_gap_to_base": base_gap}
