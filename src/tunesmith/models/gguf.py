@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,7 +46,8 @@ def convert(file: Path, target: Path, *, sha256: str) -> Path:
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     log.info("converting %s to safetensors, once (kept in %s)", file.name, target)
-    scratch = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
+    scratch = target.parent / f".converting-{uuid.uuid4().hex}"
+    scratch.mkdir()
     try:
         _write(file, scratch)
         record = {"original": str(file), "sha256": sha256}
@@ -72,7 +73,7 @@ def _write(file: Path, folder: Path) -> None:
             file.parent, gguf_file=file.name, dtype=torch.float32
         )
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    except (ValueError, KeyError, OSError, NotImplementedError) as error:
+    except Exception as error:  # the reader raises whatever the bytes lead it to
         raise ModelError(
             f"transformers cannot read {file.name}: {error}",
             hint="use the model's safetensors instead of this .gguf",
@@ -103,6 +104,8 @@ def _write_weights(model: PreTrainedModel, folder: Path, dtype: torch.dtype) -> 
         )
         tensors = {n: t.to(dtype).contiguous() for n, t in names.items()}
         save_file(tensors, folder / name, metadata={"format": "pt"})
+        # The writer lets nobody else read it; the cache may be shared.
+        (folder / name).chmod((folder / "config.json").stat().st_mode)
         index |= dict.fromkeys(tensors, name)
         total += sum(t.numel() * t.element_size() for t in tensors.values())
     if len(shards) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib.util import find_spec
 from typing import Any
 
@@ -46,22 +47,19 @@ def build_quantization(section: QuantSection, compute: torch.dtype) -> BitsAndBy
 
 
 def _build(arguments: dict[str, Any]) -> BitsAndBytesConfig:
+    # The class takes unknown arguments and forgets them.
+    known = set(inspect.signature(BitsAndBytesConfig.__init__).parameters)
+    unknown = sorted(set(arguments) - known)
     try:
-        config, unknown = BitsAndBytesConfig.from_dict(arguments, return_unused_kwargs=True)
+        if unknown:
+            raise TypeError(f"unknown {', '.join(unknown)}")
+        return BitsAndBytesConfig(**arguments)
     except (TypeError, ValueError, AttributeError) as error:
         raise ModelError(
-            f"bitsandbytes does not take these arguments: {error}",
+            f"BitsAndBytesConfig does not take these arguments: {error}",
             hint="see the documentation of transformers.BitsAndBytesConfig",
             where="bnb_config_kwargs",
         ) from error
-    if unknown:
-        raise ModelError(
-            f"BitsAndBytesConfig has no argument {', '.join(sorted(unknown))}",
-            hint="see the documentation of transformers.BitsAndBytesConfig",
-            where="bnb_config_kwargs",
-        )
-    built: BitsAndBytesConfig = config
-    return built
 
 
 def is_quantized(model: PreTrainedModel) -> bool:

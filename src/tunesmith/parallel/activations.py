@@ -22,6 +22,9 @@ def recompute_blocks(model: PreTrainedModel) -> None:
             hint="set gradient_checkpointing: false",
             where="gradient_checkpointing",
         )
-    model.gradient_checkpointing_enable(
-        gradient_checkpointing_kwargs={"use_reentrant": False, "preserve_rng_state": True}
-    )
+    options = {"use_reentrant": False, "preserve_rng_state": True}
+    # The door's name changed in the course of transformers 5.
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
