@@ -1,0 +1,122 @@
+import json
+
+import pytest
+
+from tunesmith.cli.main import run
+from tunesmith.errors import ExitCode
+
+RIGHT = """\
+base_model: m
+datasets: [{path: a.jsonl, type: alpaca}]
+learning_rate: 1e-4
+micro_batch_size: 1
+lora_r: 4
+bf16: true
+"""
+
+
+@pytest.fixture
+def right(tmp_path):
+    path = tmp_path / "right.yaml"
+    path.write_text(RIGHT)
+    return str(path)
+
+
+@pytest.fixture
+def wrong(tmp_path):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(RIGHT + "lr: 3\nlora_dropout: 2\n")
+    return str(path)
+
+
+def test_a_right_file_is_said_to_be_so_with_its_notices(right, capsys):
+    assert run(["config", "validate", right]) == ExitCode.DONE
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [
+        f"{right}: ok",
+        "  not checked without --machine: bf16: true - does the device have bfloat16?",
+    ]
+    assert captured.err == (
+        f"note: {right}:5:1: lora_r: `4` has no effect, adapter is not set\n"
+    )
+
+
+def test_every_problem_of_every_file_is_shown(right, wrong, capsys):
+    assert run(["config", "validate", wrong, right]) == ExitCode.WRONG_INPUT
+    assert capsys.readouterr().out.splitlines()[:5] == [
+        f"{wrong}: 2 problems",
+        f"  {wrong}:7:1: lr: there is no key `lr`",
+        "      fix: did you mean `learning_rate`?",
+        f"  {wrong}:8:1: lora_dropout: must be less than 1, not `2`",
+        f"{right}: ok",
+    ]
+
+
+def test_json_is_one_object_a_file(right, wrong, capsys):
+    assert run(["config", "validate", "--json", right, wrong]) == ExitCode.WRONG_INPUT
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert set(first) == {"file", "ok", "problems", "notices", "deferred"}
+    assert (first["file"], first["ok"], first["problems"]) == (right, True, [])
+    assert first["deferred"]
+    assert second["ok"] is False
+    assert second["problems"][0] == {
+        "code": "unknown-key",
+        "key": "lr",
+        "line": 7,
+        "column": 1,
+        "message": "there is no key `lr`",
+        "fix": "did you mean `learning_rate`?",
+    }
+
+
+def test_a_missing_file_is_a_verdict_too(capsys):
+    assert run(["config", "validate", "--json", "none.yaml"]) == ExitCode.WRONG_INPUT
+    assert json.loads(capsys.readouterr().out)["problems"][0]["code"] == "yaml"
+
+
+def test_a_machine_is_checked_against(right, capsys):
+    assert run(["config", "validate", right, "--machine", "t4"]) == ExitCode.WRONG_INPUT
+    assert "bf16: Tesla T4 has no bfloat16" in capsys.readouterr().out
+    assert run(["config", "validate", right, "--machine", "h100x8"]) == ExitCode.DONE
+    assert "not checked" not in capsys.readouterr().out
+
+
+def test_strict_keys_and_lenient(right, wrong, capsys):
+    assert run(["config", "validate", right, "--strict-keys"]) == ExitCode.WRONG_INPUT
+    assert "lora_r: `4` has no effect" in capsys.readouterr().out
+    assert run(["config", "validate", wrong, "--lenient"]) == ExitCode.WRONG_INPUT
+    assert "there is no key" not in capsys.readouterr().out
+
+
+def test_the_schema_is_json(capsys):
+    assert run(["config", "schema"]) == ExitCode.DONE
+    assert "learning_rate" in json.loads(capsys.readouterr().out)["properties"]
+
+
+def test_the_reference_is_markdown(capsys):
+    assert run(["config", "schema", "--markdown"]) == ExitCode.DONE
+    assert "| `lora_r` | a whole number, 1 or more" in capsys.readouterr().out
+
+
+def test_a_key_is_explained_with_a_file_and_an_override(right, capsys):
+    assert run(["config", "explain", "lora-r", right, "--lora-r", "16", "--json"]) == ExitCode.DONE
+    found = json.loads(capsys.readouterr().out)
+    assert (found["key"], found["value"], found["source"]) == ("lora_r", "16", "command line")
+    assert run(["config", "explain", "lora-r"]) == ExitCode.DONE
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert lines["default"] == "8"
+    assert "value" not in lines
+
+
+def test_an_unknown_key_is_refused(capsys):
+    assert run(["config", "explain", "lr"]) == ExitCode.WRONG_INPUT
+    assert "did you mean `learning_rate`?" in capsys.readouterr().err
+
+
+def test_keys_are_listed_by_pattern(capsys):
+    assert run(["config", "keys", "warmup"]) == ExitCode.DONE
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        "warmup_steps",
+        "warmup_ratio",
+    ]
+    assert run(["config", "keys", "xyzzy"]) == ExitCode.WRONG_INPUT
