@@ -39,13 +39,12 @@ def make_tokenizer(folder: Path) -> Path:
 
 def settings(folder: Path, *, template: str = TEMPLATE, sequence_len: int = 512) -> RenderSettings:
     """Renderer settings around the toy tokenizer."""
+    digest = sha256(template.encode()).hexdigest()
     return RenderSettings(
         tokenizer_path=str(folder),
         tokenizer_digest="toy",
         sequence_len=sequence_len,
-        template=ChatTemplate(
-            text=template, name="toy", digest=sha256(template.encode()).hexdigest()
-        ),
+        template=ChatTemplate(text=template, name="toy", digest=digest),
         eos_id=256,
         eos_text=EOS,
     )
