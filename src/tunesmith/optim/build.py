@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
 from typing import Any, cast
 
 import torch
@@ -17,12 +16,18 @@ from torch import nn
 
 from tunesmith.config.optim import OptimSection
 from tunesmith.errors import ConfigError, ModelError, Problem
+from tunesmith.log import get_logger
 from tunesmith.optim.adamw_bf16 import AdamWBf16
 from tunesmith.optim.groups import ParamGroup
 from tunesmith.optim.optimizer import Optimizer
 from tunesmith.registry import registry
 
+logger = get_logger(__name__)
+
 Groups = list[dict[str, Any]]
+
+OWN_KEYS = {"lr": "learning_rate", "weight_decay": "weight_decay", "fused": "optimizer"}
+"""Arguments that have a key of their own: `optim_args` would set them in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +89,18 @@ def sgd(groups: Groups, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def adamw_8bit(groups: Groups, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW of bitsandbytes, its moments in 8 bits."""
-    return _call(_bitsandbytes().optim.AdamW8bit, groups, recipe.adam)
+    """AdamW of bitsandbytes, its moments in 8 bits (embeddings': 32)."""
+    return _bnb_adamw(groups, recipe, bits=8, is_paged=False)
 
 
 def paged_adamw_8bit(groups: Groups, recipe: Recipe) -> torch.optim.Optimizer:
-    """The same with moments that may leave a GPU's memory; on a CPU there is nothing to page."""
-    paged, plain = ("PagedAdamW8bit", "AdamW8bit")
-    name = paged if recipe.device.type == "cuda" else plain
-    return _call(getattr(_bitsandbytes().optim, name), groups, recipe.adam)
+    """The same, with moments that may leave a GPU's memory."""
+    return _bnb_adamw(groups, recipe, bits=8, is_paged=True)
 
 
 def paged_adamw_32bit(groups: Groups, recipe: Recipe) -> torch.optim.Optimizer:
     """AdamW of bitsandbytes with 32-bit moments that may leave a GPU's memory."""
-    paged, plain = ("PagedAdamW32bit", "AdamW32bit")
-    name = paged if recipe.device.type == "cuda" else plain
-    return _call(getattr(_bitsandbytes().optim, name), groups, recipe.adam)
+    return _bnb_adamw(groups, recipe, bits=32, is_paged=True)
 
 
 def parse_args(args: Mapping[str, Any] | str | None) -> dict[str, Any]:
@@ -117,9 +118,7 @@ def parse_args(args: Mapping[str, Any] | str | None) -> dict[str, Any]:
     for part in re.split(r",(?![^(\[]*[)\]])", args):
         name, equals, value = part.partition("=")
         if not equals or not name.strip():
-            raise _wrong(
-                "optim_args", f"`{part.strip()}` is no `name=value`", "write `name=value,...`"
-            )
+            raise _wrong(f"`{part.strip()}` is no `name=value`", "write `name=value,...`")
         parsed[name.strip()] = _literal(value.strip())
     return parsed
 
@@ -133,26 +132,43 @@ def _literal(text: str) -> Any:
 
 def _torch_adamw(groups: Groups, recipe: Recipe, *, is_fused: bool) -> torch.optim.Optimizer:
     if recipe.has_bf16:
-        return _call(AdamWBf16, groups, recipe.adam | {"seed": recipe.seed})
+        return _call(AdamWBf16, groups, recipe.adam, seed=recipe.seed)
     # Left to torch (None), `foreach` is chosen where it pays: on GPUs.
-    return _call(torch.optim.AdamW, groups, recipe.adam | {"fused": True if is_fused else None})
+    return _call(torch.optim.AdamW, groups, recipe.adam, fused=True if is_fused else None)
+
+
+def _bnb_adamw(
+    groups: Groups, recipe: Recipe, *, bits: int, is_paged: bool
+) -> torch.optim.Optimizer:
+    if find_spec("bitsandbytes") is None:
+        raise ModelError(
+            f"`optimizer: {recipe.section.optimizer}` needs bitsandbytes, which is not installed",
+            hint="pip install 'tunesmith[bnb]', or set `optimizer: adamw_torch_fused`",
+            where="optimizer",
+        )
+    if is_paged and recipe.device.type != "cuda":
+        logger.info("%s: a CPU's memory is not paged", recipe.section.optimizer)
+        is_paged = False
+    kind = import_module("tunesmith.optim.bnb_adamw").BnbAdamW
+    return _call(kind, groups, recipe.adam, optim_bits=bits, is_paged=is_paged)
 
 
 def _call(
-    kind: Callable[..., torch.optim.Optimizer], groups: Groups, args: dict[str, Any]
+    kind: Callable[..., torch.optim.Optimizer], groups: Groups, args: dict[str, Any], **fixed: Any
 ) -> torch.optim.Optimizer:
-    known = [
-        name for name in inspect.signature(kind).parameters if name not in ("params", "groups")
-    ]
-    unknown = sorted(set(args) - set(known))
+    """The optimizer, its arguments checked; ``fixed`` are those that `optim_args` may not set."""
+    known = inspect.signature(kind).parameters.keys() - {"params", "groups", *fixed, *OWN_KEYS}
+    unknown = sorted(set(args) - known)
     if unknown:
+        own = OWN_KEYS.get(unknown[0])
         raise _wrong(
-            "optim_args", f"the optimizer takes no `{unknown[0]}`", f"it takes {', '.join(known)}"
+            f"the optimizer takes no `{unknown[0]}` here",
+            f"set `{own}`" if own else f"it takes {', '.join(sorted(known))}",
         )
     try:
-        return kind(groups, **args)
-    except (TypeError, ValueError) as error:
-        raise _wrong("optim_args", str(error), "correct the optimizer's arguments") from error
+        return kind(groups, **args, **fixed)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise _wrong(str(error), "correct the optimizer's arguments") from error
 
 
 def _as_dict(group: ParamGroup) -> dict[str, Any]:
@@ -162,19 +178,10 @@ def _as_dict(group: ParamGroup) -> dict[str, Any]:
         "names": list(group.parameters),
         "lr": group.rate,
         "weight_decay": group.weight_decay,
+        "is_embedding": group.is_embedding,
     }
 
 
-def _bitsandbytes() -> ModuleType:
-    if find_spec("bitsandbytes") is None:
-        raise ModelError(
-            "this optimizer needs bitsandbytes, which is not installed",
-            hint="pip install 'tunesmith[bnb]', or set `optimizer: adamw_torch_fused`",
-            where="optimizer",
-        )
-    return import_module("bitsandbytes")
-
-
-def _wrong(key: str, message: str, fix: str) -> ConfigError:
-    problem = Problem(code="out-of-range", message=message, fix=fix, key=key)
-    return ConfigError(message, hint=fix, where=key, problems=[problem])
+def _wrong(message: str, fix: str) -> ConfigError:
+    problem = Problem(code="out-of-range", message=message, fix=fix, key="optim_args")
+    return ConfigError(message, hint=fix, where="optim_args", problems=[problem])

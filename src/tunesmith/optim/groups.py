@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -22,27 +22,31 @@ class ParamGroup:
     parameters: dict[str, nn.Parameter]
     rate: float
     weight_decay: float
+    is_embedding: bool = False
 
 
 def build_groups(module: nn.Module, section: OptimSection) -> list[ParamGroup]:
-    """The trainable parameters of ``module``: those that are decayed, then the others.
+    """The trainable parameters of ``module``: those that are decayed, embeddings apart, and others.
 
     Not decayed are biases and norms, found as transformers' Trainer finds them: by name, or by
     being inside an ``nn.LayerNorm``. Empty groups are left out.
     Raises ``ModelError`` where nothing trains.
     """
-    norms = layer_norm_prefixes(module)
-    decayed: dict[str, nn.Parameter] = {}
-    plain: dict[str, nn.Parameter] = {}
+    norms = prefixes_of(module, nn.LayerNorm)
+    tables = prefixes_of(module, nn.Embedding)
+    decayed = ParamGroup("decayed", {}, section.learning_rate, section.weight_decay)
+    embeddings = replace(decayed, name="embeddings", parameters={}, is_embedding=True)
+    plain = ParamGroup("plain", {}, section.learning_rate, 0.0)
     for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            chosen = decayed if is_decayed(name, norms) else plain
-            chosen[name] = parameter
-    groups = [
-        ParamGroup("decayed", decayed, section.learning_rate, section.weight_decay),
-        ParamGroup("plain", plain, section.learning_rate, 0.0),
-    ]
-    groups = [group for group in groups if group.parameters]
+        if not parameter.requires_grad:
+            continue
+        if not is_decayed(name, norms):
+            plain.parameters[name] = parameter
+        elif name.startswith(tables):
+            embeddings.parameters[name] = parameter
+        else:
+            decayed.parameters[name] = parameter
+    groups = [group for group in (decayed, embeddings, plain) if group.parameters]
     if not groups:
         raise ModelError(
             "no parameter of the model trains",
@@ -51,12 +55,10 @@ def build_groups(module: nn.Module, section: OptimSection) -> list[ParamGroup]:
     return groups
 
 
-def layer_norm_prefixes(module: nn.Module) -> tuple[str, ...]:
-    """The prefixes of every parameter that lies inside an ``nn.LayerNorm`` below ``module``."""
+def prefixes_of(module: nn.Module, kind: type[nn.Module]) -> tuple[str, ...]:
+    """The prefixes of every parameter that lies inside a ``kind`` below ``module``."""
     return tuple(
-        f"{name}."
-        for name, child in module.named_modules()
-        if name and isinstance(child, nn.LayerNorm)
+        f"{name}." for name, child in module.named_modules() if name and isinstance(child, kind)
     )
 
 

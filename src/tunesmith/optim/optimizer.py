@@ -104,8 +104,7 @@ class Optimizer:
 
     @property
     def _kind(self) -> str:
-        # Paged or not is a matter of the device: the state is the same.
-        return type(self.inner).__name__.removeprefix("Paged")
+        return type(self.inner).__name__
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
         for group in self.inner.param_groups:

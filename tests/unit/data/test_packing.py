@@ -115,6 +115,9 @@ def test_few_documents_a_bin_cost_few_bins():
     lengths = np.full(1000, 10, dtype=np.int32)
     shapes = pack_shapes(lengths, PackingRule(1000, max_documents=8))
     assert np.diff(shapes.offsets).tolist() == [8] * 125
+    mixed = np.asarray([50] + [1] * 10, dtype=np.int32)
+    shapes = pack_shapes(mixed, PackingRule(60, max_documents=3))
+    assert sorted(np.diff(shapes.offsets).tolist()) == [2, 3, 3, 3]
 
 
 @settings(max_examples=150, deadline=None)

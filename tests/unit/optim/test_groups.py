@@ -78,12 +78,16 @@ def test_decay_is_that_of_transformers(name):
     trained = {n for n, p in model.named_parameters() if p.requires_grad}
     section = OptimSection(learning_rate=0.5, weight_decay=0.1)
     groups = {group.name: group for group in build_groups(model, section)}
-    assert set(groups["decayed"].parameters) == theirs & trained
+    tables = set(groups["embeddings"].parameters) if "embeddings" in groups else set()
+    assert set(groups["decayed"].parameters) | tables == theirs & trained
+    assert {group.name for group in groups.values() if group.is_embedding} <= {"embeddings"}
+    found = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    assert tables == {n for n, p in model.named_parameters() if id(p) in found} & theirs & trained
     plain = set(groups["plain"].parameters) if "plain" in groups else set()
     assert plain == trained - theirs
     assert plain, "the case shows nothing"
-    assert groups["decayed"].weight_decay == 0.1
-    assert groups["plain"].weight_decay == 0.0
+    decays = {name: group.weight_decay for name, group in groups.items()}
+    assert decays | {"embeddings": 0.1} == {"decayed": 0.1, "embeddings": 0.1, "plain": 0.0}
     assert {group.rate for group in groups.values()} == {0.5}
 
 

@@ -6,6 +6,7 @@ import builtins
 import importlib.util
 import json
 
+import bitsandbytes as bnb
 import pytest
 import torch
 from safetensors.torch import load, save
@@ -33,10 +34,12 @@ class Net(nn.Module):
         self.wide = nn.Linear(80, 60)
         self.norm = nn.LayerNorm(60)
         self.narrow = nn.Linear(60, 3, bias=False)
+        self.table = nn.Embedding(80, 60)
         self.unused = nn.Linear(2, 2, bias=False)
 
     def forward(self, x):
-        return self.narrow(self.norm(torch.tanh(self.wide(x))))
+        looked_up = self.table(x[:, 0].float().abs().mul(10).long())
+        return self.narrow(self.norm(torch.tanh(self.wide(x)) + looked_up))
 
 
 def section(name="adamw_torch", **keys):
@@ -80,30 +83,39 @@ def assert_equal(ours, theirs):
         assert torch.equal(tensor, theirs[name]), name
 
 
-def theirs(name, module):
-    """The same optimizer, built by hand."""
-    import bitsandbytes as bnb
+@pytest.fixture
+def exceptions():
+    """bitsandbytes' registry of exceptions, emptied afterwards: it is one for the process."""
+    manager = bnb.optim.GlobalOptimManager.get_instance()
+    yield manager
+    manager.module_weight_config_triple.clear()
+    manager.pid2config.clear()
+    manager.index2config.clear()
 
-    decayed = [module.wide.weight, module.narrow.weight, module.unused.weight]
+
+def theirs(name, module, exceptions):
+    """The same optimizer as transformers' Trainer builds it."""
+    wide, narrow = module.wide.weight, module.narrow.weight
+    decayed = [wide, narrow, module.unused.weight, module.table.weight]
     plain = [module.wide.bias, module.norm.weight, module.norm.bias]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
     adam = {"lr": 0.01, "betas": (0.9, 0.95), "eps": 1e-6}
+    if "8bit" in name:
+        exceptions.register_module_override(module.table, "weight", {"optim_bits": 32})
+        return bnb.optim.AdamW(groups, optim_bits=8, **adam)
     return {
         "adamw_torch": lambda: torch.optim.AdamW(groups, **adam),
         "adamw_torch_fused": lambda: torch.optim.AdamW(groups, fused=True, **adam),
         "sgd": lambda: torch.optim.SGD(groups, lr=0.01),
-        "adamw_8bit": lambda: bnb.optim.AdamW8bit(groups, **adam),
-        "adamw_bnb_8bit": lambda: bnb.optim.AdamW8bit(groups, **adam),
-        "paged_adamw_8bit": lambda: bnb.optim.AdamW8bit(groups, **adam),
-        "paged_adamw_32bit": lambda: bnb.optim.AdamW32bit(groups, **adam),
+        "paged_adamw_32bit": lambda: bnb.optim.AdamW(groups, optim_bits=32, **adam),
     }[name]()
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
-def test_updates_are_those_of_the_library(name):
+def test_updates_are_those_of_the_library(name, exceptions):
     ours, reference = net(), net()
     train(ours, build(ours, name), 4)
-    optimizer = theirs(name, reference)
+    optimizer = theirs(name, reference, exceptions)
     for step in range(4):
         optimizer.zero_grad()
         backward(reference, step)
@@ -114,11 +126,14 @@ def test_updates_are_those_of_the_library(name):
     assert not torch.equal(ours.wide.weight, net().wide.weight)
 
 
-def test_eight_bits_are_used():
+@pytest.mark.parametrize("name", ["adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit"])
+def test_eight_bits_are_used_but_for_embeddings(name):
     module = net()
-    optimizer = build(module, "adamw_8bit")
+    optimizer = build(module, name)
     train(module, optimizer, 1)
-    assert optimizer.state_tensors()["state1.wide.weight"].dtype == torch.uint8
+    states = optimizer.state_tensors()
+    assert states["state1.wide.weight"].dtype == torch.uint8
+    assert states["state1.table.weight"].dtype == torch.float32
 
 
 @pytest.mark.parametrize(("name", "dtype"), CASES)
@@ -203,7 +218,7 @@ def test_rates_follow_the_multiplier():
     optimizer.set_rate(0.25)
     assert optimizer.rate == 0.0025
     optimizer.set_rate(0.5)
-    assert [group["lr"] for group in optimizer.inner.param_groups] == [0.005, 0.005]
+    assert [group["lr"] for group in optimizer.inner.param_groups] == [0.005] * 3
 
 
 def damaged(tensors, scalars, how):
@@ -293,6 +308,9 @@ def test_arguments_reach_the_optimizer():
         ("adamw_torhc", None, "there is no optimizer `adamw_torhc`"),
         ("adamw_torch", "momentum=0.9", "takes no `momentum`"),
         ("adamw_torch", "momentum", "`momentum` is no `name=value`"),
+        ("adamw_torch", {"lr": 0.1}, "takes no `lr` here"),
+        ("adamw_torch_fused", {"foreach": True}, "`fused` and `foreach`"),
+        ("adamw_8bit", {"optim_bits": 32}, "takes no `optim_bits`"),
         ("adamw_torch", {"betas": [2.0, 0.9]}, "Invalid beta parameter"),
         ("sgd", {"nesterov": True}, "Nesterov"),
     ],
