@@ -25,39 +25,53 @@ class Places:
 
     def __init__(self, batch: Batch, layout: Layout) -> None:
         self._flat = layout == "flat"
-        ids_T = batch.inputs["input_ids"]
-        positions_T = batch.inputs["position_ids"]
+        self._back_T: Tensor | None = None
         if self._flat:
-            self.inputs: dict[str, Any] = {
-                "input_ids": ids_T[None],
-                "position_ids": positions_T[None],
-                "cu_seq_lens_q": batch.segments,
-                "cu_seq_lens_k": batch.segments,
-                "max_length_q": batch.longest,
-                "max_length_k": batch.longest,
-            }
-            return
-        starts_N = batch.segments[:-1].long()
-        lengths_N = batch.segments[1:].long() - starts_N
-        steps_L = torch.arange(batch.longest, device=ids_T.device)
-        real_NL = steps_L < lengths_N[:, None]
-        source_NL = (starts_N[:, None] + steps_L).clamp(max=ids_T.numel() - 1)
-        # Padding stands to the right of its document, so no real token sees it; its positions go
-        # on counting, so that no restart is mistaken for another document.
-        self.inputs = {
-            "input_ids": torch.where(real_NL, ids_T[source_NL], ids_T[starts_N][:, None]),
-            "position_ids": torch.where(real_NL, positions_T[source_NL], steps_L),
-        }
-        documents_T = torch.repeat_interleave(
-            torch.arange(len(starts_N), device=ids_T.device), lengths_N, output_size=ids_T.numel()
-        )
-        offset_T = torch.arange(ids_T.numel(), device=ids_T.device) - starts_N[documents_T]
-        self._back_T = documents_T * batch.longest + offset_T
+            self.inputs = _on_one_axis(batch)
+        else:
+            self.inputs, self._back_T = _in_rows(batch)
 
     def promise(self) -> AbstractContextManager[None]:
         """The context in which the model is called."""
         return documents_given() if self._flat else nullcontext()
 
+    def collect_rows(self, output: Tensor) -> Tensor:
+        """What a layer gives for all rows at once, [.. * .., X], as [T, X]."""
+        return output if self._back_T is None else output[self._back_T]
+
     def collect(self, output: Tensor) -> Tensor:
         """The model's output [.., .., X] as [T, X]."""
-        return output[0] if self._flat else output.flatten(0, 1)[self._back_T]
+        return output[0] if self._back_T is None else output.flatten(0, 1)[self._back_T]
+
+
+def _on_one_axis(batch: Batch) -> dict[str, Any]:
+    return {
+        "input_ids": batch.inputs["input_ids"][None],
+        "position_ids": batch.inputs["position_ids"][None],
+        "cu_seq_lens_q": batch.segments,
+        "cu_seq_lens_k": batch.segments,
+        "max_length_q": batch.longest,
+        "max_length_k": batch.longest,
+    }
+
+
+def _in_rows(batch: Batch) -> tuple[dict[str, Any], Tensor]:
+    """The model's input, and for each token its place in the flattened rows."""
+    ids_T, positions_T = batch.inputs["input_ids"], batch.inputs["position_ids"]
+    n_tokens, device = ids_T.numel(), ids_T.device
+    starts_N = batch.segments[:-1].long()
+    lengths_N = batch.segments[1:].long() - starts_N
+    steps_L = torch.arange(batch.longest, device=device)
+    real_NL = steps_L < lengths_N[:, None]
+    source_NL = (starts_N[:, None] + steps_L).clamp(max=n_tokens - 1)
+    # Padding stands to the right of its document, so no real token sees it; its positions go on
+    # counting, so that no restart is mistaken for another document.
+    inputs = {
+        "input_ids": torch.where(real_NL, ids_T[source_NL], ids_T[starts_N][:, None]),
+        "position_ids": torch.where(real_NL, positions_T[source_NL], steps_L),
+    }
+    documents_T = torch.repeat_interleave(
+        torch.arange(len(starts_N), device=device), lengths_N, output_size=n_tokens
+    )
+    offset_T = torch.arange(n_tokens, device=device) - starts_N[documents_T]
+    return inputs, documents_T * batch.longest + offset_T

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from tunesmith.models.facts import Architecture
 from tunesmith.models.heads import Head
 from tunesmith.models.places import Places
 from tunesmith.models.projection import Projection
+from tunesmith.models.router import balance
 from tunesmith.patches.plan import Layout
 
 log = get_logger(__name__)
@@ -49,7 +50,8 @@ class PolicyOutput:
 
     ``logps_T`` float32, 0 where the target weighs 0. ``dot`` is a scalar. ``logits_TV`` float32,
     scaled and capped. ``hidden_TD`` in the backbone's dtype. ``auxiliary`` holds losses that the
-    model itself defines, as sums over tokens.
+    model itself defines, as sums over tokens: ``router_balance`` where its config asks for router
+    logits.
     """
 
     logps_T: Tensor | None = None
@@ -80,6 +82,7 @@ class Policy(nn.Module):
         self.architecture = architecture
         self.layout = layout
         self.compute_dtype = compute_dtype
+        self._routed = bool(getattr(model.config.get_text_config(), "output_router_logits", False))
         if not architecture.head.known:
             log.warning(
                 "notice: %s finishes its logits in a way that is not known here; its own forward "
@@ -95,14 +98,16 @@ class Policy(nn.Module):
         places = Places(batch, self.layout)
         with self.autocast(batch.segments.device.type):
             if self.architecture.head.known:
-                features_TX = self._run(getattr(self.model, self.architecture.backbone), places)
+                backbone = getattr(self.model, self.architecture.backbone)
+                features_TX, auxiliary = self._run(backbone, places, batch)
                 projection = Projection(
                     self.model.get_output_embeddings(), self.architecture.head, self.compute_dtype
                 )
             else:
-                features_TX = self._run(self.model, places)
+                features_TX, auxiliary = self._run(self.model, places, batch)
                 projection = Projection(nn.Identity(), Head(), None)
-            return self._answer(batch, want, features_TX, projection)
+            output = self._answer(batch, want, features_TX, projection)
+            return replace(output, auxiliary=auxiliary)
 
     def autocast(self, device: str) -> AbstractContextManager[None]:
         """The context in which the model multiplies: autocast, or nothing."""
@@ -110,11 +115,19 @@ class Policy(nn.Module):
             return nullcontext()
         return torch.autocast(device, dtype=self.compute_dtype)
 
-    def _run(self, module: nn.Module, places: Places) -> Tensor:
-        """The last hidden state, or the logits of the whole model, by token."""
+    def _run(
+        self, module: nn.Module, places: Places, batch: Batch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The last hidden state, or the logits of the whole model, by token; and side losses."""
+        routed: dict[str, bool] = {"output_router_logits": True} if self._routed else {}
         with places.promise():
-            output = module(**places.inputs, use_cache=False)
-        return places.collect(output[0])
+            output = module(**places.inputs, **routed, use_cache=False)
+        features_TX = places.collect(output.logits if "logits" in output else output[0])
+        if not self._routed:
+            return features_TX, {}
+        logits_TE = [places.collect_rows(layer) for layer in output.router_logits]
+        top_k: int = self.model.config.get_text_config().num_experts_per_tok
+        return features_TX, {"router_balance": balance(logits_TE, batch.segments, top_k)}
 
     def _answer(
         self, batch: Batch, want: Want, features_TX: Tensor, projection: Projection

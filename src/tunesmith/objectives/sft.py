@@ -22,4 +22,9 @@ class Sft:
     def loss(self, policy: Policy, batch: Batch) -> Loss:
         """Return the summed loss; the weights are its log-prob coefficients, known beforehand."""
         output = policy(batch, Want(logps=False, coefficients_T=batch.targets["weights"]))
-        return Loss(sums={"tokens": -output.dot})
+        assert output.dot is not None, "asked for by the coefficients"
+        return Loss(
+            sums={"tokens": -output.dot},
+            # Seen, not trained on: it is a mean over all tokens, and the total counts trained ones.
+            metrics={name: value.detach() for name, value in output.auxiliary.items()},
+        )
