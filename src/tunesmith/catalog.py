@@ -49,9 +49,6 @@ SCHEDULES: dict[str, str] = {
 }
 """``lr_scheduler:`` -> a pure function of the step."""
 
-CHAT_TEMPLATES: tuple[str, ...] = ("alpaca", "chatml", "gemma", "llama3", "mistral_v1", "phi_3")
-"""Names for ``chat_template``: files in ``data/chat_templates``."""
-
 ATTENTIONS: tuple[str, ...] = ("eager", "sdpa", "flash_attention_2", "varlen")
 """Names for ``attn_implementation``."""
 

@@ -49,4 +49,13 @@ def _register(name: str, registries: Mapping[str, Registry]) -> None:
             hint="a plugin is a module with `register(registries)`",
             where="plugins",
         )
-    register(registries)
+    try:
+        register(registries)
+    except ConfigError:
+        raise
+    except Exception as error:  # a stranger's code again
+        raise ConfigError(
+            f"plugin `{name}`: `register` failed: {type(error).__name__}: {error}",
+            hint="repair the plugin, or take it out of `plugins`",
+            where="plugins",
+        ) from error

@@ -107,7 +107,7 @@ class DatasetEntry(Section):
     )
     history: Literal["whole", "expand", "last"] | None = key(
         None,
-        "Where a template changes earlier turns: a sample a turn (`expand`), or only the `last` trains.",
+        "Where a template changes earlier turns: `expand` to a sample a turn, or train the `last`.",
         readers="tunesmith.data.masking",
     )
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import annotated_types as at
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -17,7 +16,7 @@ from tunesmith.config.read import LoadedConfig
 from tunesmith.config.schema import RunConfig
 from tunesmith.config.section import Section
 from tunesmith.config.unbuilt import unbuilt_keys
-from tunesmith.config.words import describe
+from tunesmith.config.words import describe, number
 from tunesmith.errors import ConfigError
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -90,20 +89,21 @@ def _declared(leaf: Leaf) -> FieldInfo:
 def _bounds(declared: FieldInfo) -> list[str]:
     words: list[str] = []
     for item in declared.metadata:
-        match item:
-            case at.Gt(gt=limit):
-                words.append(f"greater than {limit}")
-            case at.Ge(ge=limit):
-                words.append(f"{limit} or more")
-            case at.Lt(lt=limit):
-                words.append(f"less than {limit}")
-            case at.Le(le=limit):
-                words.append(f"{limit} or less")
-            case at.MinLen():
-                words.append("not empty")
-            case _:
-                pass
+        for name, text in _BOUNDS.items():
+            limit: Any = getattr(item, name, None)
+            if limit is not None:
+                words.append(text.format(number(limit)))
     return words
+
+
+# pydantic keeps bounds as annotated-types, each with one attribute.
+_BOUNDS = {
+    "gt": "greater than {}",
+    "ge": "{} or more",
+    "lt": "less than {}",
+    "le": "{} or less",
+    "min_length": "not empty",
+}
 
 
 def reference() -> dict[str, list[Row]]:

@@ -20,17 +20,19 @@ class Draft:
     """Plain values that are being read. Steps change it in place, and say what they did.
 
     ``source`` names where values come from that have no place of their own. ``removed`` holds the
-    keys that were taken out because something is wrong with them.
+    keys that were taken out because something is wrong with them, ``silenced`` those that other
+    rules would judge because of what is not built.
     """
 
     values: dict[str, Any]
     places: dict[Path, Place]
     source: str
     old_booleans: dict[Path, bool] = field(default_factory=dict)
-    notices: list[str] = field(default_factory=list)
+    notices: list[tuple[int, str]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     deferred: list[str] = field(default_factory=list)
     removed: set[str] = field(default_factory=set)
+    silenced: set[str] = field(default_factory=set)
 
     def place(self, path: Path) -> Place:
         """The place of a value, or of the nearest block around it that has one."""
@@ -60,8 +62,7 @@ class Draft:
     def notice(self, path: Path, text: str) -> None:
         """Note what was done with the value at ``path``, so that the user hears of it."""
         place = self.place(path)
-        where = f"{place}: " if place.line or place.source else ""
-        self.notices.append(f"{where}{text}")
+        self.notices.append((place.line or 0, f"{place}: {text}"))
 
     def get(self, path: Path) -> Any:
         """The value at a path, or None where there is nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from tunesmith.config.section import Section, key
+from tunesmith.config.when import has_held_out
 
 READER = "tunesmith.engine.cadence"
 
@@ -24,7 +25,14 @@ class EvaluationSection(Section):
         readers=READER,
     )
     per_epoch: float | None = key(
-        None, "So many times an epoch.", flat="evals_per_epoch", le=1_000_000, ge=0, readers=READER
+        None,
+        "So many times an epoch.",
+        flat="evals_per_epoch",
+        when=has_held_out,
+        why="there is no held-out data",
+        le=1_000_000,
+        ge=0,
+        readers=READER,
     )
     first: bool = key(
         False, "Evaluate before the first step too.", flat="eval_first", readers=READER

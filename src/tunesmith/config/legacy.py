@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tunesmith.config.draft import Draft, dotted_path
-from tunesmith.config.tree import Path
+from tunesmith.config.draft import Draft
+from tunesmith.config.legacy_data import upgrade_entry
 
 # Old key -> the key that means the same.
 _RENAMED: Mapping[str, str] = {
@@ -32,26 +32,32 @@ _SINGLE = "it means nothing on one device"
 
 # Reason -> keys that are left out with that reason, wherever they ask for anything.
 _IGNORED: Mapping[str, str] = {
-    _LOSS: """cut_cross_entropy liger_cross_entropy liger_fused_linear_cross_entropy
+    _LOSS: """
+        cut_cross_entropy liger_cross_entropy liger_fused_linear_cross_entropy
         flash_attn_cross_entropy flash_attn_cross_entropy_loss chunked_cross_entropy
         chunked_cross_entropy_num_chunks""",
-    _SAME: """lora_mlp_kernel lora_qkv_kernel lora_o_kernel lora_embedding_kernel liger_rope
+    _SAME: """
+        lora_mlp_kernel lora_qkv_kernel lora_o_kernel lora_embedding_kernel liger_rope
         liger_rms_norm liger_rms_norm_gated liger_layer_norm liger_swiglu liger_glu_activation
         flash_attn_fuse_mlp fused_attn_kernel use_kernels torch_compile torch_compile_backend
         torch_compile_mode torch_compile_options flex_attn_compile_kwargs flash_optimum
         sdpa_varlen multipack_real_batches""",
-    _TRAINER: """dataloader_pin_memory dataloader_prefetch_factor accelerator_config
+    _TRAINER: """
+        dataloader_pin_memory dataloader_prefetch_factor accelerator_config
         remove_unused_columns low_cpu_mem_usage lora_on_cpu dataset_keep_in_memory
         num_dataset_shards_to_save hf_use_auth_token experimental_skip_move_to_device
         tokenizer_legacy torchdistx_path lr_div_factor preprocess_iterable include_tkps
         include_tokens_per_second torch_empty_cache_steps gc_collect_steps gc_steps
-        sample_packing_mp_start_method peft_autocast_adapter_dtype merge_lora merge_method
-        tokenizer_save_jinja_files debug strict inference full_finetune""",
-    _DERIVED: """sample_packing_eff_est sample_packing_group_size total_num_tokens
-        total_supervised_tokens is_falcon_derived_model is_llama_derived_model
+        gptq_groupsize gptq_model_v1 base_model_ignore_patterns sample_packing_mp_start_method
+        peft_autocast_adapter_dtype merge_lora merge_method tokenizer_save_jinja_files debug
+        strict inference full_finetune""",
+    _DERIVED: """
+        sample_packing_seq_len_multiplier sample_packing_eff_est sample_packing_group_size
+        total_num_tokens total_supervised_tokens is_falcon_derived_model is_llama_derived_model
         is_mistral_derived_model is_qwen_derived_model is_preprocess axolotl_config_path device
         device_map""",
-    _SINGLE: """local_rank world_size ddp ddp_timeout ddp_bucket_cap_mb ddp_broadcast_buffers
+    _SINGLE: """
+        local_rank world_size ddp ddp_timeout ddp_bucket_cap_mb ddp_broadcast_buffers
         ddp_find_unused_parameters""",
 }
 
@@ -107,6 +113,8 @@ _ATTENTION_SWITCHES: Mapping[str, str | None] = {
     "eager_attention": "eager",
 }
 
+_EXACT_ATTENTIONS = ("flash_attention_3", "flash_attention_4", "flex_attention", "xformers")
+
 _BNB_KEYS = (
     "bnb_4bit_quant_type",
     "bnb_4bit_use_double_quant",
@@ -132,7 +140,7 @@ def upgrade(draft: Draft) -> None:
     for transform in _TRANSFORMS:
         transform(draft)
     for path, entry in draft.entries():
-        _upgrade_entry(draft, path, entry)
+        upgrade_entry(draft, path, entry)
 
 
 def _rename(draft: Draft) -> None:
@@ -186,6 +194,43 @@ def _attention(draft: Draft) -> None:
         else:
             draft.put(("attn_implementation",), wanted, draft.place((name,)))
             draft.notice((name,), f"{name} is called `attn_implementation: {wanted}` now")
+
+
+def _exact_attention(draft: Draft) -> None:
+    """Attention functions that compute the same as ours: the machine decides instead."""
+    name = draft.values.get("attn_implementation")
+    if isinstance(name, str) and (name in _EXACT_ATTENTIONS or ("/" in name and "flash" in name)):
+        draft.drop(("attn_implementation",))
+        draft.notice(
+            ("attn_implementation",),
+            f"attn_implementation: {name} is left out: the machine decides (`varlen` on a GPU)",
+        )
+
+
+def _shares_of_steps(draft: Draft) -> None:
+    """``warmup_steps: 0.1``, which means a share."""
+    value = draft.values.get("warmup_steps")
+    if isinstance(value, float) and 0 < value < 1:
+        draft.problem(
+            "wrong-type",
+            ("warmup_steps",),
+            f"must be a whole number, not `{value}`",
+            f"use `warmup_ratio: {value}`",
+        )
+        draft.drop(("warmup_steps",))
+        draft.removed.add("warmup_steps")
+
+
+def _named_tokens(draft: Draft) -> None:
+    """``tokens`` as a mapping, which never set anything."""
+    if isinstance(draft.values.get("tokens"), dict):
+        draft.drop(("tokens",))
+        draft.problem(
+            "refused",
+            ("tokens",),
+            "is a list of further tokens; a mapping was never read",
+            "write the mapping under `special_tokens`",
+        )
 
 
 def _pure_precision(draft: Draft) -> None:
@@ -303,6 +348,9 @@ def _plugins(draft: Draft) -> None:
 
 _TRANSFORMS: Sequence[Callable[[Draft], None]] = (
     _attention,
+    _exact_attention,
+    _shares_of_steps,
+    _named_tokens,
     _pure_precision,
     _words_for_precision,
     _checkpointing,
@@ -313,78 +361,3 @@ _TRANSFORMS: Sequence[Callable[[Draft], None]] = (
     _optimizer_names,
     _plugins,
 )
-
-
-def _upgrade_entry(draft: Draft, path: Path, entry: dict[str, Any]) -> None:
-    _sharegpt(draft, path, entry)
-    _message_fields(draft, path, entry)
-    for name in ("preprocess_shards", "trust_remote_code"):
-        if name not in entry:
-            continue
-        value = draft.drop((*path, name))
-        if name == "trust_remote_code" and value:
-            draft.problem(
-                "refused",
-                (*path, name),
-                "scripts of data sets are never run",
-                "take it out; convert the data to parquet or json once",
-            )
-        elif value:
-            draft.notice((*path, name), f"{dotted_path((*path, name))} is left out: {_TRAINER}")
-
-
-def _sharegpt(draft: Draft, path: Path, entry: dict[str, Any]) -> None:
-    """``type: sharegpt`` as ``chat_template`` with ShareGPT's field and keys."""
-    kind = entry.get("type")
-    if not (isinstance(kind, str) and kind.split(".")[0].split(":")[0] == "sharegpt"):
-        return
-    place = draft.place((*path, "type"))
-    draft.put((*path, "type"), "chat_template", place)
-    if entry.get("field_messages") is None:
-        draft.put((*path, "field_messages"), "conversations", place)
-    mapped = entry.get("message_property_mappings")
-    own_keys = entry.get("message_field_role") or entry.get("message_field_content")
-    if mapped is None and not own_keys:
-        mapping = {"role": "from", "content": "value"}
-        draft.put((*path, "message_property_mappings"), mapping, place)
-    if entry.get("conversation") is not None:
-        style = draft.drop((*path, "conversation"))
-        draft.notice(
-            (*path, "conversation"),
-            f"{dotted_path(path)}.conversation: {style} is left out: "
-            "`chat_template` sets the style",
-        )
-    draft.notice(
-        (*path, "type"),
-        f"{dotted_path(path)}.type: {kind} is read as `chat_template` with "
-        "`field_messages: conversations` and the keys `from` and `value`",
-    )
-
-
-def _message_fields(draft: Draft, path: Path, entry: dict[str, Any]) -> None:
-    """``message_field_role`` and ``message_field_content`` in ``message_property_mappings``."""
-    for part in ("role", "content"):
-        old = f"message_field_{part}"
-        if old not in entry:
-            continue
-        value = draft.drop((*path, old))
-        if value is None:
-            continue
-        mapping = entry.get("message_property_mappings") or {}
-        if not isinstance(mapping, dict):
-            continue
-        if mapping.get(part) not in (None, value):
-            draft.problem(
-                "conflict",
-                (*path, old),
-                f"contradicts `message_property_mappings: {{{part}: {mapping[part]}}}`",
-                "keep the mapping",
-            )
-            continue
-        place = draft.place((*path, old))
-        draft.put((*path, "message_property_mappings"), {**mapping, part: value}, place)
-        draft.notice(
-            (*path, old),
-            f"{dotted_path((*path, old))} is read as `message_property_mappings: "
-            f"{{{part}: {value}}}`",
-        )

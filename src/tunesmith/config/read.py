@@ -91,7 +91,7 @@ def load(
     return LoadedConfig(
         config=config,
         sources=_sources(draft),
-        notices=draft.notices,
+        notices=[text for _, text in sorted(draft.notices, key=lambda notice: notice[0])],
         deferred=draft.deferred,
         path=path,
         base_dir=path.resolve().parent if path else Path.cwd(),
@@ -206,14 +206,15 @@ def _load_plugins(draft: Draft, config: RunConfig) -> None:
 def _check(
     draft: Draft, config: RunConfig, environment: Environment | None, *, strict_keys: bool
 ) -> None:
-    problems = broken_rules(config, skip=draft.removed)
+    skip = draft.removed | draft.silenced
+    problems = broken_rules(config, skip=skip)
     if environment is None:
         draft.deferred.extend(deferred_checks(config))
     else:
-        problems += machine_problems(config, environment, skip=draft.removed)
+        problems += machine_problems(config, environment, skip=skip)
     for problem in problems:
         draft.problems.append(draft.placed(problem, _path_of(problem.key)))
-    if draft.removed:
+    if skip:
         return  # whether a key has an effect hangs on keys that are not known
     for dead in dead_keys(config, dotted(draft.values)):
         path = _path_of(dead.key)

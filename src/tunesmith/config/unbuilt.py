@@ -170,6 +170,19 @@ _ENTRY_TABLE: Mapping[str, str] = {
     "continued pretraining and streaming": "text_column skip |",
 }
 
+# Capability -> built keys that are judged by other rules once it is on: nothing is said of them.
+_SILENCES: Mapping[str, frozenset[str]] = {
+    name: frozenset({"datasets", "test_datasets"})
+    for name in (
+        "preference and reinforcement learning",
+        "reward models",
+        "knowledge distillation",
+        "masked diffusion",
+        "continued pretraining and streaming",
+        "synthetic data",
+    )
+} | {"further kinds of LoRA": frozenset({"lora_target_linear"})}
+
 RL_METHODS: Mapping[str, str] = {
     "dpo": "preference training (DPO)",
     "ipo": "preference training (IPO)",
@@ -234,6 +247,7 @@ def take_unbuilt(draft: Draft, found: Sequence[tuple[str, Path, Any]]) -> None:
         switches = [item for item in items if unbuilt_keys()[item[0]].switches]
         if switches:
             _refuse(draft, capability, switches[0], [path for _, path, _ in items])
+            draft.silenced |= _SILENCES.get(capability, frozenset())
             continue
         for flat, path, _ in items:
             draft.notice(path, f"{flat} has no effect: {capability} is not switched on")
@@ -250,4 +264,4 @@ def _refuse(
         draft.problem("out-of-range", path, f"`{value}` is no method", fix)
         return
     named = RL_METHODS[str(value)] if flat == "rl" else capability
-    draft.problem("not-built", path, f"{named} is not built yet", f"take out {names}")
+    draft.problem("not-built", path, f"not built yet: {named}", f"take out {names}")

@@ -34,8 +34,8 @@ def warms_up(config: Config) -> bool:
 
 
 def reads_prompts(config: Config) -> bool:
-    """Some data set has prompts that train or do not as a whole: any but chat and plain text."""
+    """Some data set trains its prompts if asked: any but chat and labelled segments."""
     return any(
-        entry.type not in (None, "chat_template", "completion", "input_output")
+        entry.type not in (None, "chat_template", "input_output")
         for entry in (*config.data.datasets, *config.data.test_datasets)
     )

@@ -27,7 +27,8 @@ _EMPTY = {"string_too_short", "too_short"}
 def describe(annotation: Any) -> str:
     """A type in words: ``a number``, ``text or a list of text``, ``no, steps or epoch``."""
     words: list[str] = []
-    for arm in arms(annotation):
+    simple_first = sorted(arms(annotation), key=lambda arm: get_origin(arm) is not None)
+    for arm in simple_first:
         for word in _arm_words(arm):
             if word not in words:
                 words.append(word)
@@ -61,8 +62,15 @@ def given(value: Any) -> str:
         return "a mapping"
     if isinstance(value, list | tuple):
         return "a list"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
     text = str(value)
     return f"`{text[:60]}...`" if len(text) > 60 else f"`{text}`"
+
+
+def number(value: float) -> str:
+    """A bound as people write it: no decimals where there are none, large ones in groups."""
+    return f"{int(value):,}" if value == int(value) else f"{value:g}"
 
 
 def key_of(location: Sequence[int | str]) -> tuple[str, Path]:
@@ -116,7 +124,7 @@ def _problem(leaf: Leaf, path: Path, errors: Sequence[ErrorDetails]) -> Problem:
     for kind, (text, bound) in _BOUNDS.items():
         if kind in by_type:
             limit = (by_type[kind].get("ctx") or {})[bound]
-            message = f"{text.format(f'{limit:g}')}, not {given(value)}"
+            message = f"{text.format(number(limit))}, not {given(value)}"
             return Problem("out-of-range", message, "", key=key)
     if _EMPTY & by_type.keys():
         return Problem("out-of-range", "must not be empty", f"{leaf.doc}", key=key)

@@ -36,9 +36,7 @@ def test_a_right_file_is_said_to_be_so_with_its_notices(right, capsys):
         f"{right}: ok",
         "  not checked without --machine: bf16: true - does the device have bfloat16?",
     ]
-    assert captured.err == (
-        f"note: {right}:5:1: lora_r: `4` has no effect, adapter is not set\n"
-    )
+    assert captured.err == (f"note: {right}:5:1: lora_r: `4` has no effect, adapter is not set\n")
 
 
 def test_every_problem_of_every_file_is_shown(right, wrong, capsys):

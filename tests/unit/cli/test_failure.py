@@ -24,7 +24,9 @@ def test_an_error_says_what_where_and_what_to_change():
 
 def test_several_problems_are_listed_with_their_places():
     found = [
-        Problem("unknown-key", "there is no key", "mend it", key="lr", file="r.yaml", line=3, column=1),
+        Problem(
+            "unknown-key", "there is no key", "mend it", key="lr", file="r.yaml", line=3, column=1
+        ),
         Problem("missing", "must be given", "", key="base_model", file="r.yaml"),
     ]
     assert shown(ConfigError("2 problems in r.yaml", hint="mend", problems=found)) == (
@@ -36,7 +38,9 @@ def test_several_problems_are_listed_with_their_places():
 
 
 def test_one_problem_is_one_block():
-    found = [Problem("missing", "must be given", "add it", key="k", file="r.yaml", line=2, column=1)]
+    found = [
+        Problem("missing", "must be given", "add it", key="k", file="r.yaml", line=2, column=1)
+    ]
     assert shown(ConfigError("k: must be given", hint="add it", problems=found)) == (
         "error: k: must be given\n  at:  r.yaml:2:1\n  fix: add it\n"
     )
@@ -58,11 +62,10 @@ def test_colour_is_for_terminals():
 
 
 def test_debug_adds_the_traceback():
-    try:
+    with pytest.raises(ConfigError) as caught:
         raise ConfigError("x", hint="y")
-    except ConfigError as error:
-        assert "Traceback" in shown(error, debug=True)
-        assert "Traceback" not in shown(error)
+    assert "Traceback" in shown(caught.value, debug=True)
+    assert "Traceback" not in shown(caught.value)
 
 
 def test_a_bug_asks_for_a_report():

@@ -142,7 +142,9 @@ def test_words_about_configs_import_no_torch(arguments):
         "import sys; from tunesmith.cli.main import run; code = run(sys.argv[1:]);"
         "sys.exit(code or bool({'torch', 'transformers', 'datasets', 'rich'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], check=False, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], check=False, capture_output=True
+    )
     assert done.returncode == 0
 
 

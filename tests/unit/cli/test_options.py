@@ -34,7 +34,9 @@ def test_words_become_overrides(words, expected):
     assert pairs(*words) == expected
 
 
-@pytest.mark.parametrize("words", [["1e-5"], ["--seed"], ["--seed", "--sample-packing"], ["--"], ["-s"]])
+@pytest.mark.parametrize(
+    "words", [["1e-5"], ["--seed"], ["--seed", "--sample-packing"], ["--"], ["-s"]]
+)
 def test_words_that_fit_nothing_are_a_usage_error(words):
     with pytest.raises(click.UsageError):
         parse_overrides(words)

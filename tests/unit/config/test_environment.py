@@ -51,7 +51,9 @@ def test_a_file_of_doctor_is_a_machine(tmp_path):
     assert named_machine(str(path)) == MACHINES["l4"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"device": "tpu"}', "null", '{"environment": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"device": "tpu"}', "null", '{"environment": 3}']
+)
 def test_a_wrong_file_is_a_config_error(tmp_path, text):
     path = tmp_path / "box.json"
     path.write_text(text)

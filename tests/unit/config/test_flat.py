@@ -67,6 +67,6 @@ def test_every_key_says_what_it_is_and_who_reads_it():
 def test_defaults_are_valid(flat):
     leaf = top_leaves()[flat]
     if not leaf.required:
-        assert getattr(getattr(from_flat({**SMALL, flat: leaf.default}), leaf.section), leaf.field) == (
-            leaf.default
-        )
+        assert getattr(
+            getattr(from_flat({**SMALL, flat: leaf.default}), leaf.section), leaf.field
+        ) == (leaf.default)

@@ -1,11 +1,16 @@
 import pytest
 
-from tunesmith.config.legacy import legacy_keys
 from tunesmith.config.flat import to_flat
+from tunesmith.config.legacy import legacy_keys
 from tunesmith.config.read import load
 from tunesmith.errors import ConfigError
 
-RIGHT = {"base_model": "m", "learning_rate": 1e-4, "micro_batch_size": 1, "datasets": [{"path": "a"}]}
+RIGHT = {
+    "base_model": "m",
+    "learning_rate": 1e-4,
+    "micro_batch_size": 1,
+    "datasets": [{"path": "a"}],
+}
 
 
 def loaded(**keys):
@@ -97,8 +102,11 @@ def test_what_was_removed_is_refused_with_what_to_write(name, value):
 
 def test_bitsandbytes_keys_move_into_their_block():
     result = loaded(
-        adapter="qlora", load_in_4bit=True, lora_target_linear=True,
-        bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        adapter="qlora",
+        load_in_4bit=True,
+        lora_target_linear=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
     )
     assert result.config.quant.bnb_args == {
         "bnb_4bit_quant_type": "nf4",

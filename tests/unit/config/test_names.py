@@ -8,9 +8,7 @@ from tunesmith.errors import ConfigError
 
 TOP = [name for name in top_leaves() if "." not in name]
 ENTRY = [
-    name.removeprefix("datasets[].")
-    for name, leaf in leaves().items()
-    if leaf.parent == "datasets"
+    name.removeprefix("datasets[].") for name, leaf in leaves().items() if leaf.parent == "datasets"
 ]
 
 

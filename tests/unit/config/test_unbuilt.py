@@ -8,7 +8,12 @@ from tunesmith.config.read import load
 from tunesmith.config.unbuilt import RL_METHODS, unbuilt_keys
 from tunesmith.errors import ConfigError
 
-RIGHT = {"base_model": "m", "learning_rate": 1e-4, "micro_batch_size": 1, "datasets": [{"path": "a"}]}
+RIGHT = {
+    "base_model": "m",
+    "learning_rate": 1e-4,
+    "micro_batch_size": 1,
+    "datasets": [{"path": "a"}],
+}
 
 
 def problems(**keys):
@@ -87,7 +92,9 @@ def test_no_key_is_built_unbuilt_and_old_at_once():
 def test_every_key_of_axolotl_is_known(reference):
     table = reference / "reference" / "config-keys.tsv"
     with table.open(encoding="utf-8", newline="") as lines:
-        paths = [row["path"] for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)]
+        paths = [
+            row["path"] for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        ]
     assert len(paths) == 845
     known = {*leaves(), *unbuilt_keys(), *legacy_keys(), *ENTRY_LEGACY}
     unknown = [path for path in paths if not covered(path.removeprefix("cloud:"), known)]
@@ -113,7 +120,9 @@ def covered(path: str, known: set[str]) -> bool:
 def test_every_key_of_axolotl_is_answered_when_it_is_on(reference):
     table = reference / "reference" / "config-keys.tsv"
     with table.open(encoding="utf-8", newline="") as lines:
-        paths = [row["path"] for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)]
+        paths = [
+            row["path"] for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        ]
     for path in paths:
         if "[]" in path or "." in path or ":" in path:
             continue

@@ -8,6 +8,7 @@ from tunesmith.config.checks.rule import Rule, conflict, missing
 from tunesmith.config.data import DatasetEntry, InlineFormat
 from tunesmith.config.schema import RunConfig
 from tunesmith.errors import Problem
+from tunesmith.registry import registry
 
 
 def has_data(config: RunConfig) -> Iterator[Problem]:
@@ -62,13 +63,15 @@ def held_out_size(config: RunConfig) -> Iterator[Problem]:
 
 
 def evaluation_has_data(config: RunConfig) -> Iterator[Problem]:
-    """A schedule of evaluation needs rows that are held out."""
+    """A schedule of evaluation needs rows that are held out.
+
+    `evals_per_epoch` alone is too common to be an error: it is a key without effect.
+    """
     section = config.evaluation
     if config.data.test_datasets or config.data.val_set_size:
         return
     asked = {
         "eval_steps": section.steps is not None,
-        "evals_per_epoch": bool(section.per_epoch),
         "eval_strategy": section.strategy not in (None, "no"),
         "eval_first": section.first,
     }
@@ -111,6 +114,8 @@ def formats_fit(config: RunConfig) -> Iterator[Problem]:
     """``completion`` alone reads ``field``; only chat data has turns to choose from."""
     for key, entry in entries(config):
         kind = "inline" if isinstance(entry.type, InlineFormat) else entry.type or "chat_template"
+        if kind not in registry("formats"):
+            continue  # that is said by another rule
         if entry.field is not None and kind != "completion":
             yield conflict(
                 f"{key}.field",
@@ -158,7 +163,6 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (
             "eval_steps",
-            "evals_per_epoch",
             "eval_strategy",
             "eval_first",
             "val_set_size",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
 
 from tunesmith import catalog
 from tunesmith.config.checks.data import entries
@@ -52,11 +54,7 @@ _UNBUILT_TEMPLATES = _words(
     pixtral qwen2_vl qwen3 qwen3_5 qwen_25
     """
 )
-_UNBUILT_ATTENTIONS = _words(
-    """
-    flash_attention_3 flash_attention_4 flex_attention xformers sage fp8
-    """
-)
+_UNBUILT_ATTENTIONS = _words("sage fp8")
 _SPELLINGS = {
     "adamw": "adamw_torch_fused",
     "adam": "adamw_torch_fused",
@@ -89,6 +87,13 @@ def name_problem(
     return Problem("out-of-range", f"there is no {kind} `{value}`", fix, key=key)
 
 
+@cache
+def template_names() -> tuple[str, ...]:
+    """The chat templates that ship: the files of a folder, so that there is no second list."""
+    folder = Path(catalog.__file__).parent / "data" / "chat_templates"
+    return tuple(sorted(path.stem for path in folder.glob("*.jinja")))
+
+
 def optimizer(config: RunConfig) -> Iterator[Problem]:
     """The optimizer exists."""
     name = config.optim.optimizer
@@ -115,6 +120,14 @@ def formats(config: RunConfig) -> Iterator[Problem]:
     for key, entry in entries(config):
         if not isinstance(entry.type, str) or entry.type in names:
             continue
+        if "." in entry.type and entry.type.split(".")[0] not in _UNBUILT_FORMATS | {*names}:
+            yield Problem(
+                "not-built",
+                f"functions of your own such as `{entry.type}` are not built yet",
+                "register the format in a plugin, or convert the rows",
+                key=f"{key}.type",
+            )
+            continue
         family = entry.type.split(".")[0].split(":")[0]
         value = family if family in _UNBUILT_FORMATS | set(names) else entry.type
         unbuilt = _UNBUILT_FORMATS | {entry.type} if family in names else _UNBUILT_FORMATS
@@ -133,7 +146,7 @@ def templates(config: RunConfig) -> Iterator[Problem]:
         if choice in (None, "jinja", "tokenizer_default"):
             continue
         name = str(choice).removeprefix("tokenizer_default_fallback_")
-        known = [*catalog.CHAT_TEMPLATES, "tokenizer_default", "jinja"]
+        known = [*template_names(), "tokenizer_default", "jinja"]
         if "{" in name or name.endswith(".jinja"):
             yield Problem(
                 "out-of-range",
