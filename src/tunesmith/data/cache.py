@@ -153,7 +153,7 @@ class PreparedSplit:
         self.path = path
         self.name = name
         self.fingerprint: str = facts["splits"][name]
-        self._numbers: NDArray[np.int64] = np.load(path / f"{name}.npy")
+        self._numbers: NDArray[np.int64] = np.load(path / f"{name}.npy", allow_pickle=False)
         self.lengths: NDArray[np.int32] = _load(path / "lengths.npy")[self._numbers]
         totals = _load(path / "totals.npy")
         self.totals: dict[str, NDArray[np.float64]] = {
@@ -209,5 +209,5 @@ def _item(views: _Views, at: int) -> NDArray[Any]:
 
 
 def _load(path: Path) -> NDArray[Any]:
-    loaded: NDArray[Any] = np.load(path, mmap_mode="r")
+    loaded: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return loaded

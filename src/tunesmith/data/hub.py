@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.config.data import DatasetEntry
-from tunesmith.data.lines import Row
+from tunesmith.data.jsonrow import Row
+from tunesmith.data.records import RowError
 from tunesmith.data.splits import Slice
 from tunesmith.errors import DataError
 
@@ -43,15 +44,15 @@ class SavedRows:
 
 @dataclass(frozen=True, slots=True)
 class GivenRows:
-    """Rows that somebody handed over as objects; they lie in no file."""
+    """Rows, or why they are none, that somebody handed over as objects; they lie in no file."""
 
-    given: Sequence[Mapping[str, Any]]
+    given: Sequence[Mapping[str, Any] | RowError]
     files: tuple[Path, ...] = ()
 
     def rows(self) -> Iterator[tuple[int, Row]]:
         """The rows in order, numbered from 1."""
         for number, row in enumerate(self.given, start=1):
-            yield number, dict(row)
+            yield number, row if isinstance(row, RowError) else dict(row)
 
     def digest(self) -> str:
         """SHA-256 of the rows as JSON.
@@ -62,7 +63,8 @@ class GivenRows:
         found = sha256()
         for number, row in enumerate(self.given, start=1):
             try:
-                text = json.dumps(row, sort_keys=True, ensure_ascii=False, allow_nan=False)
+                plain = str(row) if isinstance(row, RowError) else row
+                text = json.dumps(plain, sort_keys=True, ensure_ascii=False, allow_nan=False)
                 found.update(text.encode() + b"\n")
             except (TypeError, ValueError, RecursionError) as error:
                 raise DataError(

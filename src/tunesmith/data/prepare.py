@@ -15,7 +15,7 @@ from tunesmith.data.cache import HELD_OUT, TRAIN, PreparedSplit, read_facts
 from tunesmith.data.fingerprint import Recipe, dataset_recipe, key_of, stamps, whole_recipe
 from tunesmith.data.ledger import Ledger
 from tunesmith.data.overlong import LengthRule
-from tunesmith.data.records import Lint
+from tunesmith.data.records import Lint, RowError
 from tunesmith.data.render import RenderSettings
 from tunesmith.data.sources import given_rows, locate
 from tunesmith.data.store import build_once
@@ -40,7 +40,7 @@ class PrepareRequest:
     seed: int
     cache_dir: Path
     workers: int = 1
-    given: tuple[Sequence[Mapping[str, Any]] | None, ...] = ()
+    given: tuple[Sequence[Mapping[str, Any] | RowError] | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

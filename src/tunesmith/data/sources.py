@@ -18,8 +18,9 @@ from typing import Any
 from tunesmith.config.data import DatasetEntry
 from tunesmith.data.files import data_suffix
 from tunesmith.data.hub import GivenRows, SavedRows, is_saved, open_hub, open_saved
-from tunesmith.data.lines import Row, read_json
-from tunesmith.data.records import Source
+from tunesmith.data.jsonrow import Row
+from tunesmith.data.lines import read_json
+from tunesmith.data.records import RowError, Source
 from tunesmith.data.splits import Slice, parse_split
 from tunesmith.data.tables import read_arrow, read_csv, read_parquet, read_text
 from tunesmith.errors import DataError
@@ -273,6 +274,6 @@ def _near_file(path: Path) -> str:
     return f"did you mean {folder / near}?" if near else ""
 
 
-def given_rows(rows: Sequence[Mapping[str, Any]]) -> Location:
+def given_rows(rows: Sequence[Mapping[str, Any] | RowError]) -> Location:
     """A location of rows that are in memory already."""
     return Location({}, "given", (), GivenRows(rows))

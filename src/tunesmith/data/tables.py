@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunesmith.data.files import MAX_LINE, data_suffix, read_lines
-from tunesmith.data.lines import Row
+from tunesmith.data.jsonrow import Row
 from tunesmith.data.records import RowError
 from tunesmith.errors import DataError
 

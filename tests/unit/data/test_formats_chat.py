@@ -108,7 +108,7 @@ def test_the_wish_to_train():
     record = chat(turns, options(message_field_training="train"))
     assert [message.train for message in record.messages] == [True, False, None, None]
     assert all("train" not in message.fields for message in record.messages)
-    with pytest.raises(RowError, match=r"messages\[1\]\.train"):
+    with pytest.raises(RowError, match=r"messages\[0\]\.train"):
         chat([user(train="yes")], options(message_field_training="train"))
 
 
@@ -150,32 +150,32 @@ def test_tools_and_arguments_as_objects_or_json():
         (7, "messages", "is a number"),
         ("hello", "messages", "is a text and no JSON"),
         ('"hello"', "messages", "is a text"),
-        (["hello"], "messages[1]", "is a text"),
-        ([user(), None], "messages[2]", "is null"),
-        ([{"content": "a"}], "messages[1].role", "no `role`"),
-        ([{"role": None, "content": "a"}], "messages[1].role", "no `role`"),
-        ([{"role": 1, "content": "a"}], "messages[1].role", "is a number"),
-        ([{"role": "critic", "content": "a"}], "messages[1].role", "'critic' is unknown"),
-        ([user(), {"role": "assistant"}], "messages[2].content", "no `content`"),
-        ([user(), answer(None)], "messages[2].content", "no `content`"),
-        ([user(), answer("", tool_calls=[], content=None)], "messages[2].content", "no `content`"),
-        ([user(), answer(5)], "messages[2].content", "is a number (5)"),
-        ([user(), answer({"a": 1})], "messages[2].content", "is an object"),
-        ([user(["a"])], "messages[1].content[1]", "the part is a text"),
-        ([user([{"type": "image", "url": "x"}])], "messages[1].content[1]", "'image'"),
-        ([user([{"text": "x"}])], "messages[1].content[1]", "without a type"),
-        ([user([{"type": "text"}])], "messages[1].content[1].text", "is null"),
+        (["hello"], "messages[0]", "is a text"),
+        ([user(), None], "messages[1]", "is null"),
+        ([{"content": "a"}], "messages[0].role", "no `role`"),
+        ([{"role": None, "content": "a"}], "messages[0].role", "no `role`"),
+        ([{"role": 1, "content": "a"}], "messages[0].role", "is a number"),
+        ([{"role": "critic", "content": "a"}], "messages[0].role", "'critic' is unknown"),
+        ([user(), {"role": "assistant"}], "messages[1].content", "no `content`"),
+        ([user(), answer(None)], "messages[1].content", "no `content`"),
+        ([user(), answer("", tool_calls=[], content=None)], "messages[1].content", "no `content`"),
+        ([user(), answer(5)], "messages[1].content", "is a number (5)"),
+        ([user(), answer({"a": 1})], "messages[1].content", "is an object"),
+        ([user(["a"])], "messages[0].content[0]", "the part is a text"),
+        ([user([{"type": "image", "url": "x"}])], "messages[0].content[0]", "'image'"),
+        ([user([{"text": "x"}])], "messages[0].content[0]", "without a type"),
+        ([user([{"type": "text"}])], "messages[0].content[0].text", "is null"),
         (
             [user([{"type": "text", "text": "a", "weight": 0}])],
-            "messages[1].content[1]",
+            "messages[0].content[0]",
             "their own `weight`",
         ),
         ([{"role": "system", "content": "a"}], "messages", "system turns alone"),
-        ([user(), answer(tool_calls={"a": 1})], "messages[2].tool_calls", "is an object"),
-        ([user(), answer(tool_calls=["f"])], "messages[2].tool_calls[1]", "is a text"),
+        ([user(), answer(tool_calls={"a": 1})], "messages[1].tool_calls", "is an object"),
+        ([user(), answer(tool_calls=["f"])], "messages[1].tool_calls[0]", "is a text"),
         (
             [user(), answer(tool_calls=[{"function": {"arguments": "{a: 1}"}}])],
-            "messages[2].tool_calls[1].function.arguments",
+            "messages[1].tool_calls[0].function.arguments",
             "no JSON",
         ),
     ],
@@ -186,11 +186,14 @@ def test_a_broken_row_says_which_turn_and_what(turns, field, says):
     assert error.value.field == field
     assert says in error.value.message
     assert error.value.fix
+    if "[" in field:
+        turn = int(field[len("messages[") :].split("]")[0]) + 1
+        assert error.value.message.startswith(f"turn {turn}: ")
 
 
 @pytest.mark.parametrize(
     ("tools", "field"),
-    [("[{", "tools"), ({"a": 1}, "tools"), (["f"], "tools[1]"), (7, "tools")],
+    [("[{", "tools"), ({"a": 1}, "tools"), (["f"], "tools[0]"), (7, "tools")],
 )
 def test_broken_tools(tools, field):
     with pytest.raises(RowError) as error:
@@ -210,7 +213,7 @@ def test_what_to_change_when_the_keys_are_others():
         read_chat({"mesages": []}, options())
     assert "set `field_messages: mesages`" in error.value.fix
     mixed = [{"from": "human", "value": "Hi"}, answer()]
-    with pytest.raises(RowError, match=r"conversations\[2\]\.from"):
+    with pytest.raises(RowError, match=r"conversations\[1\]\.from"):
         read_chat({"conversations": mixed}, options(**SHAREGPT))
 
 

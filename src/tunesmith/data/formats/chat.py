@@ -40,10 +40,13 @@ def read_chat(row: Mapping[str, Any], options: FormatOptions) -> Conversation:
     name = options.field_messages
     turns = _turns(_needed_turns(row, options), name)
     roles = {**ROLES, **{role: role for role in options.roles.values()}, **options.roles}
-    messages = [
-        _read_turn(turn, f"{name}[{number}]", roles, options)
-        for number, turn in enumerate(turns, start=1)
-    ]
+    messages = []
+    for number, turn in enumerate(turns):
+        try:
+            messages.append(_read_turn(turn, f"{name}[{number}]", roles, options))
+        except RowError as error:
+            message = f"turn {number + 1}: {error.message}"
+            raise RowError(error.field, message, error.fix) from error
     if options.drop_system_message:
         messages = [message for message in messages if message.role != "system"]
     if all(message.role in _INSTRUCTING for message in messages):
@@ -82,7 +85,7 @@ def _turns(value: Any, name: str) -> Sequence[Any]:
 def _read_turn(turn: Any, place: str, roles: Mapping[str, str], options: FormatOptions) -> Message:
     """One turn in the template's keys."""
     if not isinstance(turn, Mapping):
-        raise RowError(place, f"the turn is {kind_of(turn)}, not an object", _SHAPE)
+        raise RowError(place, f"is {kind_of(turn)}, not an object", _SHAPE)
     turn = without_nulls(turn)
     train = _training_wish(turn, place, options.training_key)
     taken = {*options.properties.values(), options.training_key}
@@ -141,7 +144,7 @@ def _content(value: Any, place: str) -> str:
         return value
     if not isinstance(value, list):
         raise RowError(place, f"is {kind_of(value)}, want text", "write it as a text in quotes")
-    return "".join(_part(part, f"{place}[{number}]") for number, part in enumerate(value, start=1))
+    return "".join(_part(part, f"{place}[{number}]") for number, part in enumerate(value))
 
 
 def _part(part: Any, place: str) -> str:

@@ -25,7 +25,7 @@ def read_tools(value: Any, name: str) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(tools, list):
         raise RowError(name, f"is {kind_of(tools)}, not a list of tools", _TOOLS)
     read = []
-    for number, tool in enumerate(tools, start=1):
+    for number, tool in enumerate(tools):
         if not isinstance(tool, Mapping):
             raise RowError(f"{name}[{number}]", f"is {kind_of(tool)}, not an object", _TOOLS)
         read.append(_decoded_inside(without_nulls(tool), "parameters", f"{name}[{number}]"))
@@ -42,7 +42,7 @@ def decode_calls(value: Any, place: str) -> list[dict[str, Any]]:
     if not isinstance(calls, list):
         raise RowError(place, f"is {kind_of(calls)}, not a list of calls", _CALLS)
     read = []
-    for number, call in enumerate(calls, start=1):
+    for number, call in enumerate(calls):
         if not isinstance(call, Mapping):
             raise RowError(f"{place}[{number}]", f"is {kind_of(call)}, not an object", _CALLS)
         read.append(_decoded_inside(call, "arguments", f"{place}[{number}]"))
