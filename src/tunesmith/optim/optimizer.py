@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.errors import ExitCode, RunError
+from tunesmith.optim.schedules import OneCycle, Schedule
 
 DERIVED = frozenset({"qmap1", "qmap2"})
 """State that is the same for every parameter and made anew: bitsandbytes' quantisation tables."""
@@ -35,6 +36,14 @@ class Optimizer:
         """Let every group learn at ``multiplier`` times its peak."""
         for group, peak in zip(self.inner.param_groups, self.rates, strict=True):
             group["lr"] = peak * multiplier
+
+    def set_momentum(self, value: float) -> None:
+        """Let every group use ``value`` as momentum, which is Adam's first beta."""
+        for group in self.inner.param_groups:
+            if "betas" in group:
+                group["betas"] = (value, *group["betas"][1:])
+            else:
+                group["momentum"] = value
 
     def step(self, found_inf: Tensor | None = None) -> None:
         """Update the parameters, unless the scalar ``found_inf`` is true.
@@ -162,6 +171,13 @@ class Optimizer:
                 raise _mismatch(f"`{what}.{name}` is {shown}, not {mine.dtype} {list(mine.shape)}")
             mine.copy_(value)
         return state
+
+
+def set_rates(optimizer: Optimizer, schedule: Schedule, step: int) -> None:
+    """Let ``optimizer`` learn as ``schedule`` says for ``step``: its rate, and its momentum too."""
+    optimizer.set_rate(schedule(step))
+    if isinstance(schedule, OneCycle) and schedule.cycle_momentum:
+        optimizer.set_momentum(schedule.momentum(step))
 
 
 def _mismatch(what: str) -> RunError:

@@ -228,37 +228,63 @@ def warmup_stable_decay(
     return at
 
 
-def one_cycle(
-    span: Span,
-    pct_start: float | None = None,
-    anneal_strategy: Literal["cos", "linear"] = "cos",
-    div_factor: float = 25.0,
-    final_div_factor: float = 1e4,
-    *,
-    three_phase: bool = False,
-) -> Schedule:
-    """As torch's ``OneCycleLR``: up from 1/25 of the peak during the warm-up, then far below it."""
-    if anneal_strategy not in ("cos", "linear"):
-        raise ValueError(f"`anneal_strategy` is `{anneal_strategy}`: cos or linear")
-    start, end = 1.0 / div_factor, 1.0 / div_factor / final_div_factor
-    share = span.warmup / span.steps if pct_start is None else pct_start
-    top = share * span.steps - 1.0
-    phases = [(top, start, 1.0), (span.steps - 1.0, 1.0, end)]
-    if three_phase:
-        phases[1:] = [(2.0 * share * span.steps - 2.0, 1.0, start), (span.steps - 1.0, start, end)]
+@dataclass(frozen=True, slots=True)
+class OneCycle:
+    """As torch's ``OneCycleLR``: up from 1/25 of the peak during the warm-up, then far below it.
 
-    def at(step: int) -> float:
+    Momentum (Adam's first beta) goes the other way, unless ``cycle_momentum`` is off: down to
+    ``base_momentum`` at the peak, and back. ``set_rates`` in ``optimizer.py`` follows both.
+    """
+
+    span: Span
+    pct_start: float | None = None
+    anneal_strategy: Literal["cos", "linear"] = "cos"
+    div_factor: float = 25.0
+    final_div_factor: float = 1e4
+    three_phase: bool = False
+    cycle_momentum: bool = True
+    base_momentum: float = 0.85
+    max_momentum: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.anneal_strategy not in ("cos", "linear"):
+            raise ValueError(f"`anneal_strategy` is `{self.anneal_strategy}`: cos or linear")
+
+    def __call__(self, step: int) -> float:
+        """The multiplier of the peak rate."""
+        start = 1.0 / self.div_factor
+        return self._between(step, (start, 1.0, start, start / self.final_div_factor))
+
+    def momentum(self, step: int) -> float:
+        """The momentum that goes with it."""
+        high, low = self.max_momentum, self.base_momentum
+        return self._between(step, (high, low, high, high))
+
+    def _between(self, step: int, points: tuple[float, float, float, float]) -> float:
+        """The value at ``step``: start, peak, the start again (with three phases), and the end."""
+        first, peak, middle, last = points
+        steps = self.span.steps
+        share = self.span.warmup / steps if self.pct_start is None else self.pct_start
+        phases = [(share * steps - 1.0, first, peak), (steps - 1.0, peak, last)]
+        if self.three_phase:
+            phases[1:] = [(2.0 * share * steps - 2.0, peak, middle), (steps - 1.0, middle, last)]
         begin = 0.0
-        for finish, low, high in phases:
-            if step <= finish or finish == phases[-1][0]:
-                part = min(1.0, (step - begin) / (finish - begin)) if finish > begin else 1.0
-                if anneal_strategy == "linear":
-                    return (high - low) * part + low
-                return high + (low - high) / 2.0 * (1.0 + math.cos(math.pi * part))
+        for finish, low, high in phases[:-1]:
+            if step <= finish:
+                return self._anneal(low, high, step - begin, finish - begin)
             begin = finish
-        return end
+        finish, low, high = phases[-1]
+        return self._anneal(low, high, step - begin, finish - begin)
 
-    return at
+    def _anneal(self, low: float, high: float, passed: float, whole: float) -> float:
+        part = min(1.0, passed / whole) if whole > 0 else 1.0
+        if self.anneal_strategy == "linear":
+            return (high - low) * part + low
+        return high + (low - high) / 2.0 * (1.0 + math.cos(math.pi * part))
+
+
+one_cycle = OneCycle
+"""By the name in the YAML."""
 
 
 def rex(span: Span, min_lr_rate: float = 0.0) -> Schedule:

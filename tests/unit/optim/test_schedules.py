@@ -11,6 +11,7 @@ from transformers import get_scheduler
 from tunesmith.catalog import SCHEDULES
 from tunesmith.config.optim import OptimSection
 from tunesmith.errors import ConfigError
+from tunesmith.optim.optimizer import Optimizer, set_rates
 from tunesmith.optim.schedules import build_schedule, count_warmup, default_warmup
 
 RATE = 0.002
@@ -97,25 +98,41 @@ def test_transformers_cases_leave_nothing_out():
         {},
         {"anneal_strategy": "linear"},
         {"three_phase": True},
+        {"base_momentum": 0.7, "max_momentum": 0.9},
         {"pct_start": 0.4, "div_factor": 10.0, "final_div_factor": 50.0},
     ],
 )
 @pytest.mark.parametrize("warmup", [2, 12])
 def test_one_cycle_equals_torch(args, warmup):
-    theirs = optimizer()
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        theirs,
-        max_lr=RATE,
-        total_steps=50,
-        cycle_momentum=False,
-        **({"pct_start": warmup / 50} | args),
-    )
-    expected = [theirs.param_groups[0]["lr"]]
-    for _ in range(49):
-        theirs.step()
-        scheduler.step()
-        expected.append(theirs.param_groups[0]["lr"])
-    assert ours("one_cycle", 50, warmup, 50, **args) == pytest.approx(expected, rel=1e-12)
+    parameter = torch.zeros(1, requires_grad=True)
+    theirs = torch.optim.AdamW([parameter], lr=RATE)
+    kwargs = {"pct_start": warmup / 50} | args
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(theirs, max_lr=RATE, total_steps=50, **kwargs)
+    schedule = build_schedule(section("one_cycle", **args), 50, warmup)
+    ours = Optimizer(torch.optim.AdamW([parameter], lr=RATE), [RATE])
+    for step in range(50):
+        set_rates(ours, schedule, step)
+        (mine,), (other,) = ours.inner.param_groups, theirs.param_groups
+        assert mine["lr"] == pytest.approx(other["lr"], rel=1e-12)
+        assert mine["betas"] == pytest.approx(other["betas"], rel=1e-12)
+        if step < 49:
+            theirs.step()
+            scheduler.step()
+
+
+def test_momentum_may_stay():
+    schedule = build_schedule(section("one_cycle", cycle_momentum=False), 50, 5)
+    for kind, key, kept in (("AdamW", "betas", (0.9, 0.999)), ("SGD", "momentum", 0)):
+        inner = getattr(torch.optim, kind)([torch.zeros(1, requires_grad=True)], lr=RATE)
+        set_rates(Optimizer(inner, [RATE]), schedule, 3)
+        assert inner.param_groups[0][key] == kept
+        assert inner.param_groups[0]["lr"] == RATE * schedule(3)
+
+
+def test_momentum_of_sgd_follows_too():
+    inner = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=RATE)
+    set_rates(Optimizer(inner, [RATE]), build_schedule(section("one_cycle"), 50, 5), 4)
+    assert inner.param_groups[0]["momentum"] == pytest.approx(0.85)
 
 
 def test_a_floor_lifts_the_end_of_cosine_and_rex():
