@@ -6,6 +6,7 @@ Only transformers and peft are used to load, so that what works here works elsew
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 
 from tunesmith.checkpoint.weights import ADAPTER, MODEL, has_weights, read_weights
 from tunesmith.errors import ExitCode, RunError
+from tunesmith.models.repacking import keep_values
 
 RECORD = "tunesmith.json"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -111,6 +113,7 @@ def load_base(
             where=str(finished.path),
             exit_code=ExitCode.WRONG_INPUT,
         ) from error
+    keep_values(model)
     loaded: PreTrainedModel = model.eval()
     return loaded
 
@@ -133,9 +136,16 @@ def put_on(model: PreTrainedModel, finished: Finished) -> PeftModel:
     Raises:
         RunError: exit 5, names in the file and in the adapter differ.
     """
-    adapted = PeftModel.from_pretrained(model, str(finished.path), torch_device=str(model.device))
+    with warnings.catch_warnings():
+        # peft asks transformers by a name that transformers 5 has renamed, and is told so.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        # What is missing is an error, below.
+        warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)
+        adapted = PeftModel.from_pretrained(
+            model, str(finished.path), torch_device=str(model.device)
+        )
     given = {name for name, _ in read_weights(finished.path, ADAPTER)}
-    wanted = set(get_peft_model_state_dict(adapted))
+    wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
     if given != wanted:
         raise RunError(
             f"the adapter in {finished.path} does not fit its base: {min(given ^ wanted)}",

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.unit.export.parts import byte_tokenizer, make_base, make_policy
+from tunesmith.errors import ExitCode, RunError
+from tunesmith.export.compare import (
+    TEXTS,
+    largest_gap,
+    make_prompts,
+    plain_logits,
+    policy_logits,
+    require_different,
+    require_same,
+    tolerance,
+)
+
+
+def test_prompts_are_the_eight_texts():
+    prompts = make_prompts(byte_tokenizer())
+    assert len(prompts) == 8
+    assert [byte_tokenizer().decode(ids) for ids in prompts] == list(TEXTS)
+
+
+def test_the_policys_logits_are_the_models(tmp_path):
+    policy, _ = make_policy(make_base(tmp_path), adapter=None)
+    prompts = make_prompts(byte_tokenizer())
+    ours, theirs = policy_logits(policy, prompts), plain_logits(policy.model, prompts)
+    assert [part.shape for part in ours] == [(len(ids), 259) for ids in prompts]
+    assert largest_gap(ours, theirs) < 1e-5
+
+
+def test_the_gap_is_the_largest_anywhere():
+    first = [torch.zeros(2, 3), torch.zeros(4, 3)]
+    second = [torch.zeros(2, 3), torch.zeros(4, 3)]
+    second[1][3, 2] = -0.5
+    assert largest_gap(first, second) == 0.5
+    second[0][0, 0] = math.nan
+    assert math.isnan(largest_gap(first, second))
+
+
+@pytest.mark.parametrize("gap", [2e-4, math.nan, math.inf])
+def test_a_gap_that_rounding_does_not_explain_is_refused(gap):
+    first, second = [torch.zeros(2, 3)], [torch.zeros(2, 3) + gap]
+    with pytest.raises(RunError) as caught:
+        require_same(first, second, torch.float32, Path("out"))
+    assert caught.value.exit_code == ExitCode.DAMAGED
+
+
+def test_rounding_grows_with_the_logits_in_half_precision():
+    logits = [torch.full((1, 2), 20.0)]
+    assert tolerance(torch.float32, logits) == 1e-4
+    assert tolerance(torch.bfloat16, logits) == pytest.approx(1.0)
+    assert require_same(logits, [logits[0] + 0.5], torch.bfloat16, Path("out")) == 0.5
+
+
+def test_no_gap_to_the_base_is_refused():
+    logits = [torch.ones(2, 3)]
+    with pytest.raises(RunError, match="nothing was learned: it equals"):
+        require_different(logits, logits, Path("out"), "it")
+    assert require_different(logits, [logits[0] + 1], Path("out"), "it") == 1.0
