@@ -113,6 +113,7 @@ def build_run(
     evaluation: Mapping[str, object] | None = None,
     callbacks: Sequence[object] = (),
     scale: LossScale | None = None,
+    log_every: int = 1,
 ) -> Run:
     mesh = Mesh.single(CPU)
     model = model if model is not None else tiny_llama()
@@ -148,7 +149,7 @@ def build_run(
             EvaluationSection(**(evaluation or {})),
             CheckpointSection(**(save or {"strategy": "no"})),
             Timeline(stream.steps, stream.epoch_at),
-            log_every=1,
+            log_every=log_every,
             has_held_out=test is not None,
         ),
         checkpoints=CheckpointStore(output_dir, files, optimizer),
