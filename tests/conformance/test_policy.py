@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from tests.conformance.tiny import FLAT, ROWS, batch_of, build, config_of, policy_of
 from tunesmith.data.batch import Batch
+from tunesmith.errors import PatchError
 from tunesmith.models.facts import read_facts
 from tunesmith.models.policy import Want
 
@@ -85,6 +86,11 @@ def test_a_document_never_sees_another_one(family, changed):
         torch.testing.assert_close(one[~here], two[~here], atol=1e-6, rtol=1e-5)
     else:
         assert torch.equal(one[~here], two[~here])
+
+
+def test_layers_that_drop_the_bounds_of_documents_are_an_error_and_not_a_leak():
+    with pytest.raises(PatchError, match="did not hand"):
+        policy_of(build("Nemotron"), layout="flat")(batch_of(LENGTHS), Want())
 
 
 def test_the_intervention_catches_a_leak():

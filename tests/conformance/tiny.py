@@ -56,6 +56,22 @@ _MORE: dict[str, dict[str, Any]] = {
     "Mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
     "SmolLM3": {},
     "Starcoder2": {"sliding_window": 4},
+    "DeepseekV3": {
+        "num_key_value_heads": 4,
+        "q_lora_rank": 16,
+        "kv_lora_rank": 16,
+        "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 8,
+        # Values narrower than keys.
+        "v_head_dim": 4,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "n_group": 1,
+        "topk_group": 1,
+        "moe_intermediate_size": 16,
+        "first_k_dense_replace": 1,
+    },
+    "Nemotron": {},
     "Lfm2": {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False},
     "Qwen3Next": {
         "layer_types": ["linear_attention", "full_attention"],
@@ -70,8 +86,8 @@ _MORE: dict[str, dict[str, Any]] = {
     },
 }
 
-FLAT = tuple(name for name in _MORE if name not in ("Lfm2", "Qwen3Next"))
-ROWS = ("Lfm2", "Qwen3Next")
+ROWS = ("Lfm2", "Qwen3Next", "Nemotron")
+FLAT = tuple(name for name in _MORE if name not in ROWS)
 
 
 def config_of(family: str, **changes: Any) -> PreTrainedConfig:

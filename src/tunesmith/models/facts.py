@@ -16,6 +16,8 @@ from tunesmith.models.heads import Head, read_head
 ATTENTION_LAYERS = frozenset({"full_attention", "sliding_attention"})
 # These say that they use the registered functions, but do not, or mix tokens in another way too.
 OWN_ATTENTION = frozenset({"ctrl", "diffllama", "doge", "longcat_flash", "llama4_text", "moshi"})
+# Their layers take the documents' bounds and do not hand them to the attention function.
+DROPS_BOUNDS = frozenset({"nemotron", "phimoe"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,8 @@ def _against_isolation(text: Any, model_class: type[PreTrainedModel]) -> str:
         model_class, "_supports_attention_backend", False
     ):
         return "its attention cannot be replaced"
+    if text.model_type in DROPS_BOUNDS:
+        return "its layers do not tell attention where documents begin"
     if getattr(text, "index_topk", None) is not None:
         return "its attention picks keys by itself"
     if getattr(text, "is_causal", True) is False or getattr(

@@ -90,6 +90,12 @@ def attend(
         sinks=kwargs.get("s_aux"),
     )
     segments, longest = kwargs.get("cu_seq_lens_q"), kwargs.get("max_length_q")
+    if segments is None and _documents_given.get():
+        raise PatchError(
+            f"{type(module).__name__} did not hand the documents' bounds to its attention",
+            hint="add its model type to DROPS_BOUNDS in models/facts.py: one row a document then",
+            where=type(module).__name__,
+        )
     if segments is None:
         out = masked_attention(query, key, value, attention_mask, scoring=scoring)
     elif attention_mask is not None or longest is None or key.shape[2] != query.shape[2]:

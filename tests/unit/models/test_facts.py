@@ -30,7 +30,12 @@ def test_the_head_is_read_from_the_config():
 
 
 @pytest.mark.parametrize(
-    ("family", "why"), [("Lfm2", "conv layers"), ("Qwen3Next", "linear_attention layers")]
+    ("family", "why"),
+    [
+        ("Lfm2", "conv layers"),
+        ("Qwen3Next", "linear_attention layers"),
+        ("Nemotron", "where documents begin"),
+    ],
 )
 def test_a_layer_that_carries_state_is_named(family, why):
     facts = read_facts(config_of(family))
