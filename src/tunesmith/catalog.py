@@ -89,6 +89,23 @@ COMMAND_ALIASES: dict[str, str] = {
 }
 """axolotl's names for commands of ours. They work and say the new name."""
 
+UNBUILT_COMMANDS: frozenset[str] = frozenset(
+    {
+        "cache",
+        "consolidate",
+        "delinearize-llama4",
+        "fetch",
+        "launch",
+        "lm-eval",
+        "merge-sharded-fsdp-weights",
+        "push",
+        "quantize",
+        "serve",
+        "vllm-serve",
+    }
+)
+"""Commands that will come, in our names and in axolotl's."""
+
 TABLES: Mapping[str, Mapping[str, str]] = {
     "formats": FORMATS,
     "objectives": OBJECTIVES,

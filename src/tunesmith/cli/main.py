@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tunesmith.catalog import COMMAND_ALIASES, COMMAND_HELP, COMMANDS
+from tunesmith.catalog import COMMAND_ALIASES, COMMAND_HELP, COMMANDS, UNBUILT_COMMANDS
 from tunesmith.cli.failure import exit_code_of, show_bug, show_error
 from tunesmith.errors import ExitCode, TunesmithError
 
@@ -57,6 +57,8 @@ class LazyGroup(click.Group):
     def _refuse(self, ctx: click.Context, name: str) -> None:
         from tunesmith.registry import nearest
 
+        if name in UNBUILT_COMMANDS:
+            ctx.fail(f"The command `{name}` is not built yet.")
         meant = nearest(name, [*COMMANDS, *COMMAND_ALIASES])
         hint = f" Did you mean `{meant}`?" if meant else ""
         ctx.fail(f"There is no command `{name}`.{hint}")

@@ -87,6 +87,12 @@ def load(
     _check(draft, config, environment, strict_keys=strict_keys)
     if draft.problems:
         raise _error(draft)
+    return _loaded(draft, config, source)
+
+
+def _loaded(
+    draft: Draft, config: RunConfig, source: str | Path | Mapping[str, Any]
+) -> LoadedConfig:
     path = None if isinstance(source, Mapping) or str(source) == STDIN else Path(source)
     return LoadedConfig(
         config=config,

@@ -5,7 +5,7 @@ import click
 import pytest
 
 from tunesmith import registry
-from tunesmith.catalog import COMMAND_ALIASES, COMMAND_HELP, COMMANDS
+from tunesmith.catalog import COMMAND_ALIASES, COMMAND_HELP, COMMANDS, UNBUILT_COMMANDS
 from tunesmith.cli import main
 from tunesmith.cli.main import run
 from tunesmith.errors import ConfigError, ExitCode, RunError, TunesmithError
@@ -56,6 +56,13 @@ def test_an_alias_works_and_says_the_new_name(capsys):
 def test_an_unknown_command_is_refused_with_the_nearest(capsys):
     assert run(["trian"]) == ExitCode.WRONG_INPUT
     assert "Did you mean `train`?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sorted(UNBUILT_COMMANDS))
+def test_a_command_that_will_come_is_said_to_be_missing(name, capsys):
+    assert name not in {*COMMANDS, *COMMAND_ALIASES}
+    assert run([name, "run.yaml"]) == ExitCode.WRONG_INPUT
+    assert f"`{name}` is not built yet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

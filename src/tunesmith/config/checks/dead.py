@@ -20,14 +20,16 @@ class DeadKey:
 
 
 def dead_keys(config: RunConfig, given_keys: Collection[str]) -> Iterator[DeadKey]:
-    """Each key of ``given_keys`` that differs from null and its default while its ``when`` is
-    false.
+    """Each key of ``given_keys`` that asks for something while its ``when`` is false.
+
+    Its default asks for nothing, nor do null, false, zero and empty where the default is null.
     """
     for flat, leaf in top_leaves().items():
         if flat not in given_keys or leaf.info.when is None:
             continue
         value = getattr(getattr(config, leaf.section), leaf.field)
-        if value is None or value == leaf.default or leaf.info.when(config):
+        asks_nothing = leaf.default is None and not value
+        if asks_nothing or value == leaf.default or leaf.info.when(config):
             continue
         message = f"{flat}: {given(value)} has no effect, {leaf.info.why}"
         yield DeadKey(flat, message, leaf.info.alters_training)
