@@ -162,8 +162,8 @@ def test_tools_and_arguments_as_objects_or_json():
         ([user(), answer(5)], "messages[1].content", "is a number (5)"),
         ([user(), answer({"a": 1})], "messages[1].content", "is an object"),
         ([user(["a"])], "messages[0].content[0]", "the part is a text"),
-        ([user([{"type": "image", "url": "x"}])], "messages[0].content[0]", "'image'"),
-        ([user([{"text": "x"}])], "messages[0].content[0]", "without a type"),
+        ([user([{"type": "image", "url": "x"}])], "messages[0].content[0].type", "'image'"),
+        ([user([{"text": "x"}])], "messages[0].content[0].type", "without a type"),
         ([user([{"type": "text"}])], "messages[0].content[0].text", "is null"),
         (
             [user([{"type": "text", "text": "a", "weight": 0}])],

@@ -58,6 +58,8 @@ def test_alpaca():
         assert read_alpaca({**row, **nothing}, options()).pieces[0].text == WITHOUT_INPUT
     del row["input"]
     assert read_alpaca(row, options()).pieces[0].text == WITHOUT_INPUT
+    unanswered = read_alpaca({**row, "output": ""}, options())
+    assert unanswered.pieces == (Segment(WITHOUT_INPUT, train=False),)
     trained = read_alpaca(row, options({"train_on_inputs": True}))
     assert [piece.train for piece in trained.pieces] == [True, True]
 

@@ -154,7 +154,7 @@ def _part(part: Any, place: str) -> str:
         raise RowError(place, f"the part is {kind_of(part)}, not an object", fix)
     if part.get("type") != "text":
         name = part.get("type", "without a type")
-        raise RowError(place, f"the part's type is {name!r}; only text can be read", fix)
+        raise RowError(f"{place}.type", f"the part's type is {name!r}; only text can be read", fix)
     if weighted := [name for name in ("train", "weight", "loss_weight") if name in part]:
         fix = "make each part a turn of its own, or use `message_field_training`"
         raise RowError(place, f"parts cannot have their own `{weighted[0]}`", fix)

@@ -8,7 +8,8 @@ from typing import Any
 from tunesmith.config.data import InlineFormat
 from tunesmith.data.formats.fields import as_text, need, need_text, optional_text
 from tunesmith.data.formats.options import FormatOptions
-from tunesmith.data.records import Segment, Segments
+from tunesmith.data.formats.prompted import prompt_and_answer
+from tunesmith.data.records import Segments
 from tunesmith.errors import ConfigError
 
 _FORMAT = "{instruction} {input} "
@@ -42,7 +43,7 @@ def read_inline(row: Mapping[str, Any], options: FormatOptions) -> Segments:
     prompt = _fill(wording, key, {"instruction": instruction, "input": given})
     if system:
         prompt = _fill(inline.system_format, "system_format", {"system": system}) + prompt
-    return Segments((Segment(prompt, options.train_on_inputs), Segment(answer, train=True)))
+    return prompt_and_answer(prompt, answer, train_on_inputs=options.train_on_inputs)
 
 
 def _system(row: Mapping[str, Any], inline: InlineFormat) -> str:

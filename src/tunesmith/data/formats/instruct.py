@@ -7,7 +7,8 @@ from typing import Any
 
 from tunesmith.data.formats.fields import need_text, optional_text
 from tunesmith.data.formats.options import FormatOptions
-from tunesmith.data.records import Segment, Segments
+from tunesmith.data.formats.prompted import prompt_and_answer
+from tunesmith.data.records import Segments
 
 # The wording of the Stanford Alpaca paper's training prompts; models expect it to the letter.
 _WITH_INPUT = (
@@ -34,4 +35,4 @@ def read_alpaca(row: Mapping[str, Any], options: FormatOptions) -> Segments:
     answer = need_text(row, "output", "")
     wording = _WITH_INPUT if given else _WITHOUT_INPUT
     prompt = wording.format(instruction=instruction, input=given)
-    return Segments((Segment(prompt, options.train_on_inputs), Segment(answer, train=True)))
+    return prompt_and_answer(prompt, answer, train_on_inputs=options.train_on_inputs)

@@ -21,7 +21,7 @@ def lint_record(record: Record) -> Iterator[Lint]:
             yield Lint("empty-text", "the text is empty: nothing to learn")
     elif isinstance(record, Segments):
         if not any(piece.train and piece.text.strip() for piece in record.pieces):
-            yield Lint("empty-answer", "the trained text is empty: nothing to learn but its end")
+            yield Lint("empty-answer", "the trained text is empty: nothing to learn")
     else:
         yield from _lint_order(record.messages)
         yield from _lint_answers(record.messages)
