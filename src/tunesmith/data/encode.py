@@ -59,8 +59,12 @@ class Encoder:
         )
 
     def encode(self, text: str) -> Encoded:
-        """The text's tokens, nothing added."""
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        """The text's tokens, nothing added; ``UnicodeEncodeError`` for half a surrogate pair."""
+        try:
+            encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        except TypeError:  # what the library says when text is no valid UTF-8
+            text.encode()
+            raise
         return Encoded(
             np.asarray(encoding.ids, dtype=np.int32),
             np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2),
@@ -68,8 +72,7 @@ class Encoder:
 
     def encode_each(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, tokenized by itself, nothing added."""
-        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
+        return [self.encode(text).ids.tolist() for text in texts]
 
     def text_of(self, token: int) -> str:
         """The token's own text, special tokens included."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from tunesmith.data.masking import Part
@@ -11,7 +12,7 @@ from tunesmith.data.origin import Tracked, plain, spans_of
 from tunesmith.data.records import Message
 from tunesmith.data.shape import ASSISTANT
 
-_CHECKED_TURNS = 32
+_CHECKED_TURNS = 16
 """Turns of a long row whose prefix is rendered; the time must stay linear in the turns."""
 
 
@@ -53,7 +54,15 @@ def plan_samples(
     ends = _sample_ends(_thinned(turns), count, render)
     if ends == [count]:
         return [whole]
-    return _last(ends, render) if history == "last" else _expanded(ends, render)
+    parts = [
+        range(start, end)
+        for start, end in pairwise([0, *ends])
+        if any(trained[start:end])  # a sample in which nothing trains teaches nothing
+    ]
+    if history == "last":
+        note = "the template changes earlier turns: only what follows them trains"
+        return [Sample(parts[-1].stop, render(parts[-1].stop), Part(parts[-1], is_last=True), note)]
+    return _expanded(parts, render)
 
 
 def _thinned(turns: Sequence[int]) -> list[int]:
@@ -86,18 +95,13 @@ def _is_prefix(shorter: Tracked, longer: Tracked, message: int) -> bool:
     return plain(longer).startswith(plain(shorter)[:end])
 
 
-def _expanded(ends: Sequence[int], render: Callable[[int], Tracked]) -> list[Sample]:
-    note = f"the template changes earlier turns: the row became {len(ends)} samples"
-    samples = []
-    start = 0
-    for end in ends:
-        part = Part(range(start, end), is_last=end == ends[-1])
-        samples.append(Sample(end, render(end), part, "" if start else note))
-        start = end
+def _expanded(parts: Sequence[range], render: Callable[[int], Tracked]) -> list[Sample]:
+    note = f"the template changes earlier turns: the row became {len(parts)} samples"
+    samples: list[Sample] = []
+    for part in parts:
+        is_last = part == parts[-1]
+        text = render(part.stop)
+        samples.append(
+            Sample(part.stop, text, Part(part, is_last=is_last), "" if samples else note)
+        )
     return samples
-
-
-def _last(ends: Sequence[int], render: Callable[[int], Tracked]) -> list[Sample]:
-    note = "the template changes earlier turns: only what follows them trains"
-    start = ends[-2]
-    return [Sample(ends[-1], render(ends[-1]), Part(range(start, ends[-1]), is_last=True), note)]

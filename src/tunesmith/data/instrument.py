@@ -44,6 +44,9 @@ _STRUCTURAL_FILTERS = frozenset(
     )
 )
 
+_CHARACTER_FILTERS = frozenset({"capitalize", "lower", "string", "trim", "upper"})
+"""Filters that are one method of a string, which keeps the origin of each character."""
+
 
 class _CodeGenerator(CodeGenerator):
     """Sends ``a ~ b`` through the environment, where plain code would call ``str.join``."""
@@ -149,15 +152,33 @@ def _raise_exception(message: Any) -> None:
 # --- filters --------------------------------------------------------------------------------------
 
 
-def _followed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter, its result marked by its arguments."""
+def _followed(function: Callable[..., Any], *, by_character: bool) -> Callable[..., Any]:
+    """The filter, its result marked by its arguments.
+
+    Unless it is known to work on its text by methods alone (``by_character``), it is given plain
+    text: inside of it origins could be lost in part, and nobody would see it.
+    """
     first = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     @functools.wraps(function)
     def marked(*args: Any, **kwargs: Any) -> Any:
-        return follow(function(*args, **kwargs), (args[first:], kwargs))
+        context, values = args[:first], args[first:]
+        if by_character:
+            return follow(function(*args, **kwargs), (values, kwargs))
+        return follow(function(*context, *_bare(values), **_bare(kwargs)), (values, kwargs))
 
     return marked
+
+
+def _bare(value: Any) -> Any:
+    """The same data with plain strings."""
+    if isinstance(value, str):
+        return plain(value) if isinstance(value, Tracked) else value
+    if isinstance(value, dict):
+        return {_bare(key): _bare(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_bare, value))
+    return value
 
 
 @pass_context
@@ -265,7 +286,8 @@ def build_environment(
     if issubclass(kind, TrackingEnvironment):
         for name, function in list(environment.filters.items()):
             if name not in _STRUCTURAL_FILTERS:
-                environment.filters[name] = _followed(function)
+                by_character = name in _CHARACTER_FILTERS
+                environment.filters[name] = _followed(function, by_character=by_character)
         environment.filters |= {"tojson": _tojson, "join": _join, "replace": _replace}
     return environment
 

@@ -165,15 +165,18 @@ def merge_spans(spans: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]
 
 
 def _check_known(text: Tracked, spans: Sequence[tuple[int, int]]) -> None:
-    unknown = [(start, end) for start, end, origin in spans_of(text) if origin == UNKNOWN]
-    for start, end in unknown:
-        if any(start < high and low < end for low, high in spans):
-            raise RowError(
-                "messages",
-                f"the template mixes several fields into {plain(text)[start:end][:60]!r} inside a "
-                "trained turn, so that it cannot be said which turn the text belongs to",
-                "print the fields one by one in the template, or do not train this turn",
-            )
+    for start, end, origin in spans_of(text):
+        if origin == UNKNOWN and any(start < high and low < end for low, high in spans):
+            raise _mixed(plain(text)[start:end])
+
+
+def _mixed(text: str) -> RowError:
+    return RowError(
+        "messages",
+        f"the template mixes several fields into {text[:60]!r} in or beside a trained turn, so "
+        "that it cannot be said which turn the text belongs to",
+        "print the fields one by one in the template, or do not train this turn",
+    )
 
 
 class _TurnFinder:
@@ -220,6 +223,9 @@ class _TurnFinder:
         """No turn for a message that is empty; an error for one that the template dropped."""
         if not trains:
             return None
+        for start, end, origin in self._spans:
+            if origin == UNKNOWN:
+                raise _mixed(self.text[start:end])
         if _has_text(message):
             raise RowError(
                 f"messages[{number}]",
