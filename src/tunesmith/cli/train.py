@@ -36,8 +36,9 @@ def train(
     # A wrong config is told before the seconds that torch takes to import.
     from tunesmith.launch.local import start
     from tunesmith.report.console import Console
+    from tunesmith.runs.watchers import told_to
 
-    start(loaded.config, Console(loaded).watchers(), accepted=accept_change)
+    start(loaded.config, told_to(Console()), accepted=accept_change)
 
 
 @click.command(context_settings=OVERRIDE_SETTINGS)
@@ -48,8 +49,9 @@ def check(*, config: str, overrides: Sequence[Override]) -> None:
     loaded = _load(config, overrides)
     from tunesmith.launch.local import rehearse
     from tunesmith.report.console import Console
+    from tunesmith.runs.watchers import told_to
 
-    rehearse(loaded.config, Console(loaded).watchers())
+    rehearse(loaded.config, told_to(Console()))
 
 
 @click.command(context_settings=OVERRIDE_SETTINGS)

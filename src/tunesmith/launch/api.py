@@ -1,4 +1,4 @@
-"""The Python face: ``load``, ``plan``, ``preview``, ``steps``, ``train``, ``evaluate``, ``merge``."""
+"""The Python face: load, plan, preview, steps, train, evaluate, merge."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ IGNORED = -100
 """The label of a token that does not train, as everywhere in the field."""
 
 
-def load(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] = {}) -> RunConfig:  # noqa: B006
+def load(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] = {}) -> RunConfig:
     """The config of a YAML file or a mapping of flat keys, with overrides on top.
 
     Raises:
@@ -45,9 +45,9 @@ def plan(config: Config) -> RunPlan:
 
 
 def preview(config: Config, limit: int = 10) -> list[dict[str, Any]]:
-    """The first prepared samples as plain dicts: ``input_ids``, ``labels``, ``weights``, ``source``.
+    """The first prepared samples as plain dicts.
 
-    ``labels`` are the ids where a token trains and -100 elsewhere, not shifted.
+    Each has ``input_ids``, ``labels``, ``weights`` and ``source``; ``labels`` are the ids where a token trains and -100 elsewhere, not shifted.
     """
     material = prepare_sample(_config(config), limit)
     return [_as_dict(material.train[row]) for row in range(min(limit, len(material.train)))]
@@ -57,7 +57,7 @@ def steps(config: Config, n: int) -> list[list[str]]:
     """The rows (``file:row``) of each of the first ``n`` optimizer steps, in order."""
     parsed = _config(config)
     material = prepare(parsed)
-    order = make_plan(parsed, local.facts(material, runtime.detect())).train_order
+    order = make_plan(parsed, material.facts(runtime.detect())).train_order
     stream = MapStream(material.train, order, Mesh.single("cpu"))
     return [stream.rows(step) for step in range(min(n, stream.steps))]
 

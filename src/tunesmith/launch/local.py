@@ -10,7 +10,7 @@ from tunesmith.config.environment import Environment
 from tunesmith.config.schema import RunConfig
 from tunesmith.dist import runtime
 from tunesmith.runs.material import Material
-from tunesmith.runs.plan import Facts, RunPlan, make_plan
+from tunesmith.runs.plan import RunPlan, make_plan
 from tunesmith.runs.prepare import Rows, prepare, prepare_sample
 from tunesmith.runs.train import Result, check, train
 from tunesmith.runs.watchers import Watchers
@@ -34,7 +34,7 @@ def start(
     """
     environment = runtime.detect()
     material = prepare(config, given=given, progress=watchers.preparing)
-    plan = make_plan(config, facts(material, environment))
+    plan = make_plan(config, material.facts(environment))
     watchers.planned(plan, material)
     mesh = runtime.start(environment)
     try:
@@ -51,7 +51,7 @@ def rehearse(config: RunConfig, watchers: Watchers) -> None:
     """
     environment = runtime.detect()
     material = prepare(config, progress=watchers.preparing)
-    plan = make_plan(config, facts(material, environment))
+    plan = make_plan(config, material.facts(environment))
     watchers.planned(plan, material)
     mesh = runtime.start(environment)
     try:
@@ -65,17 +65,4 @@ def draft(
 ) -> tuple[RunPlan, Material]:
     """The plan, from prepared data where there is some or ``exact`` asks for it, else estimated."""
     material = prepare(config) if exact else prepare_sample(config, SAMPLE_ROWS)
-    return make_plan(config, facts(material, environment or runtime.detect())), material
-
-
-def facts(material: Material, environment: Environment) -> Facts:
-    """What a plan is made from."""
-    return Facts(
-        environment=environment,
-        architecture=material.architecture,
-        train=material.train,
-        held_out=material.held_out,
-        pad_id=material.pad_id,
-        identity=material.identity,
-        estimated=material.estimated,
-    )
+    return make_plan(config, material.facts(environment or runtime.detect())), material

@@ -1,1 +1,1 @@
-"""The only floor that sees the whole config and every part: prepare, plan, assemble, preflight, train."""
+"""The only floor that sees the whole config and every part, from prepare to export."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from transformers import PreTrainedModel
@@ -41,12 +42,16 @@ from tunesmith.runs.plan import DTYPES, RunPlan
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """A run, the state it starts from, and the recipe for everything loadable that it writes."""
+    """A run, the state it starts from, and the recipe for everything loadable that it writes.
+
+    ``from_base`` is false where a module was handed in, whose weights no folder holds.
+    """
 
     run: Run
     state: TrainState
     files: ModelFiles
     adapter: AdapterInfo | None
+    from_base: bool
 
 
 def assemble(
@@ -64,6 +69,7 @@ def assemble(
     ``model`` replaces what would be loaded. The plan's patches must be applied.
     """
     objective = build_objective()
+    from_base = model is None
     model = model if model is not None else _load(plan, material, mesh, saved)
     adapter = _make_trainable(plan, material, model)
     apply(model, mesh, plan.config.memory)
@@ -104,12 +110,12 @@ def assemble(
         events=Events(callbacks),
         scale=scale,
     )
-    return Assembled(run, _state(run, saved), files, adapter)
+    return Assembled(run, _state(run, saved), files, adapter, from_base)
 
 
 def build_objective() -> Objective:
     """The objective of the run: supervised fine-tuning is the one that there is."""
-    made: type[Objective] = registry("objectives").load("sft")
+    made = cast(type[Objective], registry("objectives").load("sft"))
     return made()
 
 

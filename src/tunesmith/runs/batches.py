@@ -25,6 +25,8 @@ def accumulation(batch: BatchSection, micro: int) -> Chosen[int]:
         return Chosen(batch.accumulation, "as asked", ("gradient_accumulation_steps",))
     if batch.batch_size is not None:
         return Chosen(
-            batch.batch_size // micro, "batch_size / micro_batch_size", ("batch_size", "micro_batch_size")
+            batch.batch_size // micro,
+            "batch_size / micro_batch_size",
+            ("batch_size", "micro_batch_size"),
         )
     return Chosen(1, "default", ("gradient_accumulation_steps",))

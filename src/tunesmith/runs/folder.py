@@ -1,4 +1,4 @@
-"""What an output directory holds: nothing of ours, this run unfinished, this run done, another run."""
+"""What an output directory holds: nothing, this run unfinished or done, or another run."""
 
 from __future__ import annotations
 

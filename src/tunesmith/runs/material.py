@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerFast
 
+from tunesmith.config.environment import Environment
 from tunesmith.data.cache import PreparedSplit
 from tunesmith.data.ledger import Ledger
 from tunesmith.data.records import Lint
 from tunesmith.data.templates import ChatTemplate
 from tunesmith.models.facts import Architecture
 from tunesmith.models.source import BaseModel
+from tunesmith.runs.plan import Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +45,15 @@ class Material:
         """The id that fills micro-batches up; it never weighs anything."""
         pad = self.tokenizer.pad_token_id
         return int(pad) if pad is not None else 0
+
+    def facts(self, environment: Environment) -> Facts:
+        """What a plan is made from."""
+        return Facts(
+            environment=environment,
+            architecture=self.architecture,
+            train=self.train,
+            held_out=self.held_out,
+            pad_id=self.pad_id,
+            identity=self.identity,
+            estimated=self.estimated,
+        )

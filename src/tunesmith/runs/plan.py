@@ -104,7 +104,7 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
     packing = choose_packing(config.packing, patches)
     micro = micro_batch(config.batch)
     summed = accumulation(config.batch, micro.value)
-    order = train_order(config, facts, packing.value, (micro.value, summed.value))
+    order = train_order(config, facts, (micro.value, summed.value), packed=packing.value)
     stream = MapStream(facts.train, order, Mesh.single("cpu"))
     timeline = Timeline(stream.steps, stream.epoch_at)
     cadence = build_cadence(
@@ -155,7 +155,7 @@ def choose_packing(section: PackingSection, patches: PatchPlan) -> Chosen[bool]:
 
 
 def train_order(
-    config: RunConfig, facts: Facts, packed: bool, batch: tuple[int, int]
+    config: RunConfig, facts: Facts, batch: tuple[int, int], *, packed: bool
 ) -> OrderSettings:
     """How training rows are ordered, packed and cut into micro-batches."""
     packing, data = config.packing, config.data

@@ -14,7 +14,9 @@ def compute_dtype(config: RunConfig, environment: Environment) -> Chosen[str]:
     precision = config.precision
     if precision.bf16 is True:
         slow = environment.device == "cpu" and not environment.bf16_compute
-        return Chosen("bfloat16", "as asked" + (f", although {SLOW_BF16}" if slow else ""), ("bf16",))
+        return Chosen(
+            "bfloat16", "as asked" + (f", although {SLOW_BF16}" if slow else ""), ("bf16",)
+        )
     if precision.fp16:
         return Chosen("float16", "as asked", ("fp16",))
     if precision.bf16 is False:
@@ -39,12 +41,12 @@ def weights_dtype(config: RunConfig, compute: str) -> Chosen[str]:
     if config.optim.optimizer not in ROUNDED:
         return Chosen(
             "float32",
-            f"fp32 master weights: {config.optim.optimizer} does not round bf16 weights stochastically",
+            f"fp32 master weights: {config.optim.optimizer} does not round stochastically",
             ("optimizer", "bf16"),
         )
     return Chosen(
         "bfloat16",
-        "bf16 weights and moments, rounded stochastically; `master_weights: fp32` is the other choice",
+        "weights and moments, rounded stochastically; `master_weights: fp32` is the other way",
         ("bf16", "master_weights"),
     )
 

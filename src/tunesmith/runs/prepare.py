@@ -18,6 +18,7 @@ from tunesmith.config.tokenizer import TokenizerSection
 from tunesmith.data.build import Progress
 from tunesmith.data.prepare import Prepared, PrepareRequest, find, silent
 from tunesmith.data.prepare import prepare as prepare_data
+from tunesmith.data.records import RowError
 from tunesmith.data.render import RenderSettings
 from tunesmith.data.sources import locate as locate_data
 from tunesmith.data.sources import open_rows
@@ -80,7 +81,7 @@ def _first_rows(config: RunConfig, limit: int, given: Rows | None) -> tuple[Rows
             sets.append(list(islice(given, limit)))
             continue
         rows = open_rows(entry, number, locate_data(entry))
-        sets.append([row for _, row in islice(rows, limit)])
+        sets.append([row for _, row in islice(rows, limit) if not isinstance(row, RowError)])
     return tuple(sets)
 
 
@@ -94,7 +95,7 @@ def _request(
     objective: Objective = registry("objectives").load("sft")()  # type: ignore[operator]
     folder, digest = keep_tokenizer(tokenizer)
     entries = (*config.data.datasets, *config.data.test_datasets)
-    settings = tuple(_render_settings(config, e, tokenizer, (folder, digest)) for e in entries)
+    settings = tuple(render_settings(config, e, tokenizer, (folder, digest)) for e in entries)
     prepared = config.data.prepared_path
     return PrepareRequest(
         data=config.data,
@@ -116,7 +117,7 @@ def default_workers() -> int:
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
 
 
-def _render_settings(
+def render_settings(
     config: RunConfig,
     entry: DatasetEntry,
     tokenizer: PreTrainedTokenizerFast,

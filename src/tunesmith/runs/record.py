@@ -55,9 +55,7 @@ class Recorder:
 
     def __init__(self, plan: RunPlan, output_dir: Path, *, resumed_step: int) -> None:
         self.last_evaluation: dict[str, float] = {}
-        self._trackers = build_trackers(
-            plan.config.tracking, output_dir, resumed_step=resumed_step
-        )
+        self._trackers = build_trackers(plan.config.tracking, output_dir, resumed_step=resumed_step)
         self._late = plan.device.value != "cpu"
         self._unwritten: StepReport | None = None
 
@@ -113,4 +111,3 @@ def _earlier_preflight(output_dir: Path) -> list[Any]:
 
 def _json(content: Any) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
-

@@ -14,6 +14,7 @@ from tunesmith.checkpoint import layout
 from tunesmith.checkpoint.load import Saved, read
 from tunesmith.checkpoint.lock import owning
 from tunesmith.checkpoint.state import TrainState
+from tunesmith.data.stream import MapStream
 from tunesmith.dist.mesh import Mesh
 from tunesmith.engine.loop import fit
 from tunesmith.engine.signals import StopFlag, listening
@@ -79,7 +80,7 @@ def train(
             watchers.stage("train")
             state = _fit(assembled)
             watchers.stage("export")
-            finish(assembled, plan, material, state)
+            finish(assembled, plan, material, state, recorder.last_evaluation)
     watchers.finished(output_dir)
     return Result(output_dir, state, recorder.last_evaluation)
 
@@ -105,6 +106,7 @@ def preflight(
         run=assembled.run,
         plan=plan,
         train=material.train,
+        stream=MapStream(material.train, plan.train_order, assembled.run.mesh),
         ledger=material.ledger,
         files=assembled.files,
         stop_ids=material.stop_ids,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tunesmith.data.build import Progress
 from tunesmith.data.prepare import silent
+from tunesmith.report.console import Console
 from tunesmith.runs.material import Material
 from tunesmith.runs.plan import RunPlan
 from tunesmith.runs.preflight.probe import Finding
@@ -32,3 +33,16 @@ class Watchers:
     probed: Callable[[Finding], None] = _unheard
     finished: Callable[[Path], None] = _unheard
     callbacks: tuple[object, ...] = field(default=())
+
+
+def told_to(console: Console) -> Watchers:
+    """The watchers that hand everything to a terminal."""
+    return Watchers(
+        preparing=console.preparing,
+        planned=console.planned,
+        stage=console.stage,
+        said=console.said,
+        probed=console.probed,
+        finished=console.finished,
+        callbacks=console.callbacks,
+    )

@@ -17,7 +17,7 @@ def probe_conservation(subject: Subject) -> str:
         ProbeError: tokens are missing, or a step trains nothing.
     """
     subject.ledger.check()
-    stream = subject.run.stream
+    stream = subject.stream
     epoch_steps = min(subject.plan.steps_per_epoch.value, stream.steps, STEPS)
     seen = dict.fromkeys(subject.train.totals, 0.0)
     for step in range(epoch_steps):

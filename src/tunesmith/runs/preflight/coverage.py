@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from tunesmith.checkpoint.weights import read_weights, same_tensor
 from tunesmith.data.collate import collate
@@ -45,7 +45,7 @@ def probe_coverage(subject: Subject) -> str:
 
 
 @contextmanager
-def _nudged(parameters: list[nn.Parameter]) -> Iterator[None]:
+def _nudged(parameters: list[Tensor]) -> Iterator[None]:
     """Parameters that are all zero (LoRA's B) hold small numbers inside, zero again afterwards.
 
     Behind a B of zero its A has no gradient, which would look like a frozen module.
@@ -79,7 +79,7 @@ def _backward(subject: Subject) -> None:
     run.forward_backward([batch], totals)
 
 
-def _find_again(subject: Subject, parameters: dict[str, nn.Parameter]) -> str:
+def _find_again(subject: Subject, parameters: dict[str, Tensor]) -> str:
     """Save as a checkpoint would, read back, and compare every trained tensor bit by bit."""
     saved = {saved_name(subject.run.policy, name): p for name, p in parameters.items()}
     if subject.files.n_bytes() > REHEARSED_BYTES:
@@ -100,7 +100,7 @@ def _find_again(subject: Subject, parameters: dict[str, nn.Parameter]) -> str:
     return "are read back bit by bit"
 
 
-def _require(saved: dict[str, nn.Parameter], found: set[str]) -> None:
+def _require(saved: dict[str, Tensor], found: set[str]) -> None:
     missing = sorted(set(saved) - found)
     if missing:
         raise ProbeError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tunesmith.data.collate import collate
@@ -48,7 +49,7 @@ def _two_documents(subject: Subject) -> tuple[TokenSample, TokenSample]:
     return found[0], found[-1]
 
 
-def _changed(ids: np.ndarray, vocab: int) -> np.ndarray:  # type: ignore[type-arg]
+def _changed(ids: NDArray[np.int32], vocab: int) -> NDArray[np.int32]:
     """Other tokens, every one of them."""
     return ((ids.astype(np.int64) + 1 + vocab // 3) % vocab).astype(np.int32)
 
@@ -64,4 +65,5 @@ def _hidden_of_second(subject: Subject, first: TokenSample, second: TokenSample)
         output = run.policy(batch, Want(logps=False, hidden=known, logits=not known))
     values = output.hidden_TD if output.hidden_TD is not None else output.logits_TV
     assert values is not None
-    return values[len(first) :]
+    of_second: Tensor = values[len(first) :]
+    return of_second

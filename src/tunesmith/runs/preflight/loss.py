@@ -32,7 +32,7 @@ def probe_loss(subject: Subject) -> str:
     if not abs(ours - plain) <= tolerance * max(1.0, abs(plain)):
         names = ", ".join(sample.source for sample in samples)
         raise ProbeError(
-            f"the loss is {ours:.6f}, plain transformers gives {plain:.6f} for the same rows ({names})",
+            f"the loss is {ours:.6f}, plain transformers gives {plain:.6f} for the rows {names}",
             hint="report the model; `--preflight-skip loss` trains nevertheless",
             where=subject.plan.architecture.class_name,
         )
@@ -58,7 +58,7 @@ def _our_loss(subject: Subject, samples: list[TokenSample]) -> float:
     run.policy.eval()
     with torch.no_grad():
         loss = run.objective.loss(run.policy, batch)
-    totals = {name: 0.0 for name in loss.sums}
+    totals = dict.fromkeys(loss.sums, 0.0)
     for sample in samples:
         for name, weight in run.objective.weights(sample).items():
             totals[name] += weight
@@ -85,7 +85,7 @@ def _nll(policy: Policy, ids: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), ids[1:], reduction="none")
 
 
-class plain_attention:  # noqa: N801 - reads as the context manager that it is
+class plain_attention:
     """The model with transformers' own attention for as long as the context lasts."""
 
     def __init__(self, policy: Policy) -> None:

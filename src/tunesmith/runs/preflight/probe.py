@@ -12,6 +12,7 @@ from tunesmith.checkpoint.weights import ModelFiles
 from tunesmith.data.cache import PreparedSplit
 from tunesmith.data.ledger import Ledger
 from tunesmith.data.samples import TokenSample
+from tunesmith.data.stream import MapStream
 from tunesmith.engine.run import Run
 from tunesmith.runs.plan import RunPlan
 
@@ -20,13 +21,15 @@ from tunesmith.runs.plan import RunPlan
 class Subject:
     """The assembled run and what it was made from.
 
-    ``files`` writes what a checkpoint's top level holds. ``stop_ids`` are the ids that end a turn; ``stops_expected`` is false where no format of the run
-    writes one (segments without special tokens, turns whose ends the config leaves untrained).
+    ``stream`` draws from ``train`` as the run's own does. ``files`` writes what a checkpoint's top
+    level holds. ``stop_ids`` are the ids that end a turn; ``stops_expected`` is false where no
+    format of the run writes one (segments without special tokens, ends that are left untrained).
     """
 
     run: Run
     plan: RunPlan
     train: PreparedSplit
+    stream: MapStream
     ledger: Ledger
     files: ModelFiles
     stop_ids: frozenset[int]
@@ -36,8 +39,8 @@ class Subject:
     def samples(self, limit: int) -> Iterator[tuple[int, TokenSample]]:
         """(row, sample) of the first rows of the first steps, in training order."""
         seen = 0
-        for step in range(self.run.stream.steps):
-            for row in self.run.stream.global_rows(step).tolist():
+        for step in range(self.stream.steps):
+            for row in self.stream.global_rows(step).tolist():
                 if seen == limit:
                     return
                 yield row, self.train[row]
