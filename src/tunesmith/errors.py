@@ -1,12 +1,12 @@
 """The words everybody uses for what went wrong: exit codes, problems, and the exception tree.
 
-    TunesmithError          70  a bug of ours when raised bare
-    ├── ConfigError          2  the YAML or an override is wrong; carries every problem found
-    ├── DataError            2  a data set, row or template is wrong
-    ├── ModelError           2  the model, tokenizer or adapter cannot be used as asked
-    ├── PatchError          70  a change to someone else's code could not be applied
-    ├── ProbeError           2  a preflight probe failed
-    └── RunError             7  a run could not start, go on or end; ``exit_code`` says which kind
+TunesmithError          70  a bug of ours when raised bare
+├── ConfigError          2  the YAML or an override is wrong; carries every problem found
+├── DataError            2  a data set, row or template is wrong
+├── ModelError           2  the model, tokenizer or adapter cannot be used as asked
+├── PatchError          70  a change to someone else's code could not be applied
+├── ProbeError           2  a preflight probe failed
+└── RunError             7  a run could not start, go on or end; ``exit_code`` says which kind
 """
 
 from __future__ import annotations

@@ -47,7 +47,8 @@ def plan(config: Config) -> RunPlan:
 def preview(config: Config, limit: int = 10) -> list[dict[str, Any]]:
     """The first prepared samples as plain dicts.
 
-    Each has ``input_ids``, ``labels``, ``weights`` and ``source``; ``labels`` are the ids where a token trains and -100 elsewhere, not shifted.
+    Each has ``input_ids``, ``labels``, ``weights`` and ``source``; ``labels`` are the ids where a
+    token trains and -100 elsewhere, not shifted.
     """
     material = prepare_sample(_config(config), limit)
     return [_as_dict(material.train[row]) for row in range(min(limit, len(material.train)))]

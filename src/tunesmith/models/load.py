@@ -16,12 +16,12 @@ from transformers import (
 
 from tunesmith.errors import ExitCode, ModelError
 from tunesmith.log import get_logger
-from tunesmith.models.source import BaseModel
+from tunesmith.models.source import LocatedModel
 
 log = get_logger(__name__)
 
 
-def read_config(base: BaseModel) -> PreTrainedConfig:
+def read_config(base: LocatedModel) -> PreTrainedConfig:
     """Return the model's config, the user's overrides applied; loads no weights.
 
     Raises:
@@ -49,7 +49,7 @@ def read_config(base: BaseModel) -> PreTrainedConfig:
 
 
 def load_model(
-    base: BaseModel,
+    base: LocatedModel,
     dtype: torch.dtype,
     quantization: BitsAndBytesConfig | None,
     device: torch.device,
@@ -88,7 +88,7 @@ def load_model(
     return loaded
 
 
-def _check_complete(base: BaseModel, loading: dict[str, Any]) -> None:
+def _check_complete(base: LocatedModel, loading: dict[str, Any]) -> None:
     """A missing weight is drawn at random by transformers; here it is an error."""
     wrong = {
         kind: sorted(str(key) for key in loading.get(kind) or ())
@@ -118,7 +118,7 @@ def _find_class(name: str | None) -> Any:
     return found
 
 
-def _unreadable(base: BaseModel, error: Exception) -> ModelError:
+def _unreadable(base: LocatedModel, error: Exception) -> ModelError:
     text = str(error)
     if "trust_remote_code" in text or "custom code" in text:
         return ModelError(

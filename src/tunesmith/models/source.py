@@ -24,7 +24,7 @@ _WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken
 
 
 @dataclass(frozen=True, slots=True)
-class BaseModel:
+class LocatedModel:
     """A base model on this machine.
 
     ``path`` is a folder in Hugging Face layout with safetensors. ``original`` is what the config
@@ -49,7 +49,7 @@ class BaseModel:
         }
 
 
-def locate(model: ModelSection, *, cache: Path | None = None) -> BaseModel:
+def locate(model: ModelSection, *, cache: Path | None = None) -> LocatedModel:
     """Return the base model as a local folder; downloads from the hub, converts a ``.gguf`` once.
 
     ``cache`` holds converted models under ``models/<sha256 of the file>``.
@@ -64,14 +64,14 @@ def locate(model: ModelSection, *, cache: Path | None = None) -> BaseModel:
             raise _missing(model.base, "no such file")
         sha256 = hash_file(given)
         folder = convert(given, (cache or cache_dir()) / "models" / sha256, sha256=sha256)
-        return BaseModel(folder, model.base, "gguf", model, sha256=sha256)
+        return LocatedModel(folder, model.base, "gguf", model, sha256=sha256)
     if given.is_dir():
-        base = BaseModel(given.resolve(), model.base, "folder", model)
+        base = LocatedModel(given.resolve(), model.base, "folder", model)
     elif given.exists():
         raise _missing(model.base, "it is a file, but not a .gguf")
     else:
         folder = _download(model)
-        base = BaseModel(folder, model.base, "hub", model, commit=folder.name)
+        base = LocatedModel(folder, model.base, "hub", model, commit=folder.name)
     _check_folder(base)
     return base
 
@@ -111,7 +111,7 @@ def _missing(name: str, reason: str) -> ModelError:
     )
 
 
-def _check_folder(base: BaseModel) -> None:
+def _check_folder(base: LocatedModel) -> None:
     """Refuse what cannot be loaded safely, before anything is read from it."""
     config_path = base.path / "config.json"
     if not config_path.is_file():

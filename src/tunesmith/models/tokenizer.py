@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from tunesmith.config.tokenizer import SpecialTokens, TokenizerSection
 from tunesmith.errors import ModelError
 from tunesmith.log import get_logger
-from tunesmith.models.source import BaseModel
+from tunesmith.models.source import LocatedModel
 
 log = get_logger(__name__)
 
@@ -27,7 +27,7 @@ RESERVED_PADS = (
 )
 
 
-def load_tokenizer(base: BaseModel, section: TokenizerSection) -> PreTrainedTokenizerFast:
+def load_tokenizer(base: LocatedModel, section: TokenizerSection) -> PreTrainedTokenizerFast:
     """Return the tokenizer, special tokens set and a padding token chosen.
 
     Nothing is masked by the padding token's id: weights say what trains. A pad that is also the end
@@ -72,7 +72,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, template: s
         tokenizer.chat_template = before
 
 
-def _read(base: BaseModel, section: TokenizerSection) -> PreTrainedTokenizerFast:
+def _read(base: LocatedModel, section: TokenizerSection) -> PreTrainedTokenizerFast:
     source = section.path or str(base.path)
     reader: Any = AutoTokenizer
     if section.class_name is not None:

@@ -13,7 +13,7 @@ from tunesmith.data.ledger import Ledger
 from tunesmith.data.records import Lint
 from tunesmith.data.templates import ChatTemplate
 from tunesmith.models.facts import Architecture
-from tunesmith.models.source import BaseModel
+from tunesmith.models.source import LocatedModel
 from tunesmith.runs.plan import Facts
 
 
@@ -26,7 +26,7 @@ class Material:
     ``identity`` names base and data by content. ``estimated``: the data is only a sample.
     """
 
-    base: BaseModel
+    base: LocatedModel
     architecture: Architecture
     tokenizer: PreTrainedTokenizerFast
     template: ChatTemplate | None

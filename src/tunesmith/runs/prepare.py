@@ -26,7 +26,7 @@ from tunesmith.data.templates import ChatTemplate, resolve_template
 from tunesmith.dist.runtime import cache_dir
 from tunesmith.models.facts import read_facts
 from tunesmith.models.load import read_config
-from tunesmith.models.source import BaseModel, hash_weights, locate
+from tunesmith.models.source import LocatedModel, hash_weights, locate
 from tunesmith.models.tokenizer import load_tokenizer
 from tunesmith.objectives.objective import Objective
 from tunesmith.registry import registry
@@ -87,7 +87,7 @@ def _first_rows(config: RunConfig, limit: int, given: Rows | None) -> tuple[Rows
 
 def _request(
     config: RunConfig,
-    base: BaseModel,
+    base: LocatedModel,
     tokenizer: PreTrainedTokenizerFast,
     given: tuple[Rows | None, ...],
 ) -> PrepareRequest:
@@ -180,7 +180,7 @@ def keep_tokenizer(tokenizer: PreTrainedTokenizerFast) -> tuple[Path, str]:
 
 def _material(
     config: RunConfig,
-    base: BaseModel,
+    base: LocatedModel,
     tokenizer: PreTrainedTokenizerFast,
     request: PrepareRequest,
     prepared: Prepared,
