@@ -7,7 +7,6 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ from tunesmith.config.optim import OptimSection
 from tunesmith.errors import ConfigError, ModelError, Problem
 from tunesmith.log import get_logger
 from tunesmith.optim.adamw_bf16 import AdamWBf16
+from tunesmith.optim.bnb_adamw import bnb_adamw_class
 from tunesmith.optim.groups import ParamGroup
 from tunesmith.optim.optimizer import Optimizer
 from tunesmith.registry import registry
@@ -149,8 +149,7 @@ def _bnb_adamw(
     if is_paged and recipe.device.type != "cuda":
         logger.info("%s: a CPU's memory is not paged", recipe.section.optimizer)
         is_paged = False
-    kind = import_module("tunesmith.optim.bnb_adamw").BnbAdamW
-    return _call(kind, groups, recipe.adam, optim_bits=bits, is_paged=is_paged)
+    return _call(bnb_adamw_class(), groups, recipe.adam, optim_bits=bits, is_paged=is_paged)
 
 
 def _call(
