@@ -10,7 +10,7 @@ import torch
 
 @cache
 def bnb_adamw_class() -> type[torch.optim.Optimizer]:
-    """bitsandbytes' AdamW, except that the moments of embeddings always have 32 bits.
+    """AdamW of bitsandbytes, except that the moments of embeddings always have 32 bits.
 
     transformers' Trainer does the same, through bitsandbytes' registry of exceptions. That one is
     kept for the whole process by ``id()`` of the parameter and outlives the optimizer; here the
