@@ -313,6 +313,8 @@ class _TurnFinder:
             stops = [(0, end), *stops]
         stops = stops or self._first_special(tail)
         if not stops:
+            if trains:
+                self._check_behind(last + len(tail))
             if trains and self._messages[number].role == ASSISTANT:
                 self._lint(
                     "no-end-of-turn",
@@ -324,6 +326,13 @@ class _TurnFinder:
             Stop(last + at, last + at + len(text), self._stops.is_eos(text)) for at, text in stops
         )
         return found[0].start, found
+
+    def _check_behind(self, position: int) -> None:
+        """Refuse text of mixed origin behind a turn that nothing ended before it."""
+        at = bisect_left(self._starts_of_spans, position)
+        if at < len(self._spans) and self._spans[at][2] == UNKNOWN:
+            start, end, _ = self._spans[at]
+            raise _mixed(self.text[start:end])
 
     def _named_stops(self, tail: str) -> list[tuple[int, str]]:
         """The eos and eot tokens in the text behind a turn."""

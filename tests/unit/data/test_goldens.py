@@ -35,8 +35,8 @@ INSIDE = "template text in a body"
 """axolotl masks what the template writes between the generation prompt and the first field
 (a blank, `<think>`): a served model has to write it, and never learned to."""
 BORDER = "reaches over a border"
-"""axolotl trains a token that holds both a part of the header and the start of the answer: a server's
-prompt ends inside of it, so that the model is never in the place where it was learned."""
+"""axolotl trains a token that holds both a part of the header and the start of the answer: the
+server's prompt ends inside of it, so that the model is never in the place where it was learned."""
 
 DIFFERENCES: dict[str, set[str]] = {
     "chatml-edge-bpe4k_gemma": {END, BORDER},

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.data.chats import SOURCE, chat, codes, make_tokenizer, settings, shown
 from tunesmith.data.instrument import CompiledTemplate
 from tunesmith.data.masking import merge_spans
-from tunesmith.data.records import Conversation, RowError
+from tunesmith.data.records import Conversation, RowError, Source
 from tunesmith.data.render import Renderer
 from tunesmith.data.shape import TurnShape, learn_shape, longest_prefix
 from tunesmith.errors import DataError
@@ -227,7 +227,9 @@ def test_a_prefix_of_the_generation_prompt_opens_thinking_turns(folder: Path) ->
     assert codes(renderer.render(thought, SOURCE)) == []
     bare = chat(("user", "u"), ("assistant", "a"))
     assert shown(renderer, bare) == ["[user]u</s>[assistant]⟦a</s>⟧"]
-    assert set(codes(renderer.render(bare, SOURCE))) == {"prompt-differs"}
+    proved, other = Source(0, "rows.jsonl", 1), Source(0, "rows.jsonl", 65)
+    assert codes(renderer.render(bare, proved)) == ["prompt-differs", "prompt-differs"]
+    assert codes(renderer.render(bare, other)) == ["prompt-differs"]
 
 
 # --- ends of turns --------------------------------------------------------------------------------
@@ -307,6 +309,26 @@ def test_unknown_origins_inside_a_trained_turn_are_an_error(folder: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        "{{ m.content }}{{ '%s%s' % (m.content, m.name or '') }}</s>",
+        "{{ m.content }}{{ '%s%s' % (m.content, m.name or '') }}{{ m.content }}</s>",
+    ],
+)
+def test_unknown_origins_beside_known_ones_are_an_error_too(folder: Path, body: str) -> None:
+    text = (
+        "{% for m in messages %}[{{ m.role }}]"
+        + body
+        + ("{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}")
+    )
+    renderer = Renderer(settings(folder, text, eos="</s>"))
+    with pytest.raises(RowError, match="mixes"):
+        renderer.render(
+            chat(("user", "u"), {"role": "assistant", "content": "a", "name": "n"}), SOURCE
+        )
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "{% for m in messages %}{{ m.content }}{% endfor %}",
@@ -355,6 +377,22 @@ def test_the_shape_of_a_template_that_takes_parts_alone() -> None:
     )
     assert shape.prompt == "[assistant]"
     assert shape.turn_end == "</s>"
+
+
+CLOSED_THINKING = (
+    "{% for m in messages %}[{{ m.role }}]{% if m.role == 'assistant' %}<think>"
+    "{{ m.reasoning_content or '' }}</think>{% endif %}{{ m.content }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]<think></think>{% endif %}"
+)
+
+
+def test_a_prompt_that_closes_the_thinking_still_opens_turns_that_think(folder: Path) -> None:
+    assert shape_of(CLOSED_THINKING).header == "[assistant]<think>"
+    thought = chat(("user", "u"), {"role": "assistant", "content": "a", "reasoning_content": "t"})
+    renderer = Renderer(settings(folder, CLOSED_THINKING, eos="</s>"))
+    assert shown(renderer, thought) == ["[user]u</s>[assistant]<think>⟦t</think>a</s>⟧"]
+    bare = chat(("user", "u"), ("assistant", "a"))
+    assert shown(renderer, bare) == ["[user]u</s>[assistant]<think></think>⟦a</s>⟧"]
 
 
 def test_longest_prefix() -> None:
