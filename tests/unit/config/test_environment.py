@@ -11,6 +11,7 @@ def test_a_name_is_one_device_and_x8_is_eight():
     assert (one.n_devices, eight.n_devices) == (1, 8)
     assert one.memory_bytes == eight.memory_bytes
     assert eight.host_memory_bytes == 8 * one.host_memory_bytes
+    assert eight.cores == 8 * one.cores
 
 
 @pytest.mark.parametrize("name", ["a100-80", "A100-80", "rtx4090", "cpu"])
