@@ -26,12 +26,13 @@ def fit(run: Run, state: TrainState) -> TrainState:
         run.report.watch(state, report)
         run.stream.policy_updated(state.step, run.policy)
         run.events.step_finished(run, state, report)
-        stops = run.cadence.stop(state, report)
-        if run.cadence.evaluate(state):
+        # Who is asked to stop has seconds left: the checkpoint comes first, nothing is evaluated.
+        is_cut_short = report.stop_requested and state.step < run.cadence.steps
+        if run.cadence.evaluate(state) and not is_cut_short:
             _evaluate(run, state)
-        if run.cadence.save(state) or report.stop_requested:
+        if run.cadence.save(state) or is_cut_short:
             _save(run, state)
-        if stops:
+        if run.cadence.stop(state, report):
             break
     run.report.settle(state)
     if state.step < run.cadence.steps:

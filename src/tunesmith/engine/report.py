@@ -220,8 +220,10 @@ class Reporter:
 
 
 def share(value: float, total: float) -> float:
-    """``value / total``; a sum over nothing is 0 over 0, and counts as 0."""
-    return value / total if total != 0 or value != 0 else 0.0
+    """``value / total``. A sum over nothing is 0; anything else over nothing is not finite."""
+    if total != 0:
+        return value / total
+    return 0.0 if value == 0 else math.copysign(math.inf, value)
 
 
 def peak_memory_bytes() -> int:

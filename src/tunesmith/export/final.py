@@ -110,7 +110,7 @@ def prove(job: Export, folder: Path) -> dict[str, Any]:
     """
     _require_tensors(folder, job.files)
     trained = policy_logits(job.policy, job.prompts)
-    base_gap = _require_learned(job, folder, trained)
+    base_gap = _require_learned(job, trained)
     if job.base is None and job.files.stem == ADAPTER:
         log.warning("notice: the adapter's base is in no folder; the export was not loaded again")
         return summary(None, base_gap, job.prompts)
@@ -120,7 +120,7 @@ def prove(job: Export, folder: Path) -> dict[str, Any]:
     return summary(gap, base_gap, job.prompts)
 
 
-def _require_learned(job: Export, folder: Path, trained: list[Tensor]) -> float | None:
+def _require_learned(job: Export, trained: list[Tensor]) -> float | None:
     """The gap to the base's logits where the base is at hand (under an adapter it is).
 
     Raises:
@@ -131,7 +131,7 @@ def _require_learned(job: Export, folder: Path, trained: list[Tensor]) -> float 
             base = policy_logits(job.policy, job.prompts)
         return require_different(trained, base, job.output_dir, "the model with its adapter")
     if job.base is not None:
-        _require_other_tensors(folder, job.base)
+        _require_other_tensors(job.output_dir, job.base, job.files)
     return None
 
 
@@ -152,8 +152,8 @@ def _require_tensors(folder: Path, files: ModelFiles) -> None:
         )
 
 
-def _require_other_tensors(folder: Path, base: Path) -> None:
-    """Raise when every tensor of the folder has the base's values."""
+def _require_other_tensors(folder: Path, base: Path, files: ModelFiles) -> None:
+    """Raise when every tensor that the model shares with its base has the base's values."""
     if not has_weights(base, MODEL):
         raise RunError(
             f"{base} has no weights to compare the result with",
@@ -161,11 +161,15 @@ def _require_other_tensors(folder: Path, base: Path) -> None:
             where=str(base),
             exit_code=ExitCode.DAMAGED,
         )
-    before = dict(read_weights(base, MODEL))
-    for name, tensor in read_weights(folder, MODEL):
-        if name not in before or not same_tensor(before[name].to(tensor.dtype), tensor):
-            return
-    raise nothing_learned(folder, "the model")
+    trained = dict(files.tensors())
+    n_shared = 0
+    for name, tensor in read_weights(base, MODEL):
+        if name in trained:
+            n_shared += 1
+            if not same_tensor(tensor.to(trained[name].dtype), trained[name]):
+                return
+    if n_shared:
+        raise nothing_learned(folder, "the model")
 
 
 @contextmanager

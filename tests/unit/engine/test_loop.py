@@ -133,7 +133,13 @@ def test_a_signal_lets_the_step_finish_and_saves_it(tmp_path, number):
                 os.kill(os.getpid(), number)
 
     handler = signal.getsignal(number)
-    run = build_run(tmp_path, callbacks=[Shoot()])
+    diary = Diary()
+    run = build_run(
+        tmp_path,
+        held_out=make_rows(3, seed=1),
+        evaluation={"steps": 3},
+        callbacks=[Shoot(), diary],
+    )
     with listening(run.report.stop), pytest.raises(RunError, match=number.name) as caught:
         fit(run, TrainState())
     assert caught.value.exit_code == ExitCode.STOPPED
@@ -141,6 +147,8 @@ def test_a_signal_lets_the_step_finish_and_saves_it(tmp_path, number):
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-3"]
     assert read(tmp_path / "checkpoint-3").state.step == 3
     assert signal.getsignal(number) is handler
+    # The little time that is left is not spent on an evaluation.
+    assert diary.lines[-2:] == ["step 3", "saved 3"]
 
 
 def test_a_signal_in_the_last_step_is_a_finished_run(tmp_path):

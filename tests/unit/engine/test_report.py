@@ -48,6 +48,15 @@ def test_each_sum_is_divided_by_its_own_weight():
     assert {"learning_rate", "grad_norm", "tokens", "tokens_per_second", "epoch"} <= line.keys()
 
 
+def test_a_sum_over_nothing_is_nothing_and_anything_else_is_bad():
+    totals = {"pairs": 0.0, "tokens": 40.0}
+    reporter = Reporter(Mesh.single("cpu"))
+    assert report(reporter, losses={"tokens": 80.0, "pairs": 0.0}, totals=totals).loss == 2.0
+    made = report(reporter, losses={"tokens": 80.0, "pairs": -1.0}, totals=totals)
+    with pytest.raises(RunError, match="the loss is -inf"):
+        reporter.watch(TrainState(), made)
+
+
 def test_speed_is_tokens_over_seconds_since_the_step_before():
     reporter = Reporter(Mesh.single("cpu"))
     reporter.restart_clock()
