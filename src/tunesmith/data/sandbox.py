@@ -10,7 +10,6 @@ import contextlib
 import json
 import mmap
 import os
-import pickle
 import queue
 import select
 import signal
@@ -26,12 +25,18 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
-from tunesmith.data.records import Lint, RowError
-from tunesmith.data.render import RenderedRow, Renderer, RenderSettings, Row
-from tunesmith.data.samples import TokenSample
-from tunesmith.data.worker import FIX, LENGTH, NO_ROW, Outcome, render_row
+from tunesmith.data.records import RowError
+from tunesmith.data.render import Renderer, RenderSettings, Row
+from tunesmith.data.wire import (
+    LENGTH,
+    Outcome,
+    pack_rows,
+    pack_settings,
+    to_json,
+    unpack_outcomes,
+    write_block,
+)
+from tunesmith.data.worker import FIX, NO_ROW, render_row
 from tunesmith.errors import DataError, RunError
 
 _MEBIBYTE = 1 << 20
@@ -74,7 +79,12 @@ class _Worker:
             pass_fds=[descriptor],
             env=_environment(),
         )
-        self._send(pickle.dumps((settings, limits.cpu_seconds, limits.memory_bytes)))
+        asked = {
+            "settings": pack_settings(settings),
+            "cpu_seconds": limits.cpu_seconds,
+            "memory_bytes": limits.memory_bytes,
+        }
+        self._send(to_json(asked))
         self._wait_until_ready()
 
     def _wait_until_ready(self) -> None:
@@ -93,25 +103,23 @@ class _Worker:
 
     def render(self, rows: Sequence[Row]) -> list[Outcome]:
         """What became of the rows; raises ``_WorkerDied`` where one of them ended the process."""
-        self._send(pickle.dumps(list(rows)))
-        return _unpack(*self._receive())
+        self._send(pack_rows(rows))
+        return unpack_outcomes(*self._receive())
 
     def _send(self, block: bytes) -> None:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # the death is told by what is received
-            self._process.stdin.write(LENGTH.pack(len(block)) + block)
-            self._process.stdin.flush()
+            write_block(self._process.stdin, block)
 
     def _row(self) -> int:
         return int(LENGTH.unpack(self._progress[:])[0])
 
     def _receive(self) -> tuple[dict[str, Any], bytes]:
-        sizes = self._read_exactly(2 * LENGTH.size)
-        head, body = (
-            LENGTH.unpack(sizes[: LENGTH.size])[0],
-            LENGTH.unpack(sizes[LENGTH.size :])[0],
-        )
-        return json.loads(self._read_exactly(head)), self._read_exactly(body)
+        return json.loads(self._block()), self._block()
+
+    def _block(self) -> bytes:
+        length = LENGTH.unpack(self._read_exactly(LENGTH.size))[0]
+        return self._read_exactly(length)
 
     def _read_exactly(self, count: int) -> bytes:
         """So many bytes from the worker, which is ended if one row takes too long to answer."""
@@ -279,25 +287,3 @@ class RenderPool:
             raise
         self._idle.put(worker)
         return outcomes
-
-
-# --- what a worker answers ------------------------------------------------------------------------
-
-
-def _unpack(header: dict[str, Any], body: bytes) -> list[Outcome]:
-    outcomes: list[Outcome] = []
-    ids = np.frombuffer(body, dtype="<i4").astype(np.int32)
-    position = 0
-    for row in header["rows"]:
-        if "error" in row:
-            outcomes.append(RowError(*map(str, row["error"])))
-            continue
-        samples = []
-        for length, runs, source in row["samples"]:
-            piece = ids[position : position + length]
-            position += length
-            weighted = tuple((int(a), int(b), float(weight)) for a, b, weight in runs)
-            samples.append(TokenSample(piece, weighted, str(source)))
-        lints = tuple(Lint(*map(str, lint)) for lint in row["lints"])
-        outcomes.append(RenderedRow(tuple(samples), lints))
-    return outcomes

@@ -1,7 +1,7 @@
 """What runs inside a worker process: rows in, samples out, under limits.
 
 A worker starts without torch, keeps limits on its memory and on the processor time of each row, and
-answers with JSON and plain bytes: nothing that a template may have written is unpickled by others.
+knows nothing of who asks but what it reads from its standard input.
 """
 
 from __future__ import annotations
@@ -9,24 +9,27 @@ from __future__ import annotations
 import contextlib
 import json
 import mmap
-import pickle
 import resource
-import struct
 import sys
-from collections.abc import Sequence
-from typing import IO, Any, Final
+from typing import IO, Final
 
 from tunesmith.data.records import RowError
-from tunesmith.data.render import RenderedRow, Renderer, Row
+from tunesmith.data.render import Renderer, Row
+from tunesmith.data.wire import (
+    LENGTH,
+    Outcome,
+    pack_outcomes,
+    read_block,
+    to_json,
+    unpack_rows,
+    unpack_settings,
+    write_block,
+)
 from tunesmith.errors import DataError, ModelError
-
-Outcome = RenderedRow | RowError
-"""What became of a row: its samples, or why it cannot be used."""
 
 NO_ROW: Final = -1
 """The number in the progress while no row is rendered."""
 
-LENGTH: Final = struct.Struct("<q")
 FIX: Final = "look at the chat template, or at the size of this row"
 
 
@@ -48,25 +51,30 @@ def serve(progress_fd: int) -> None:
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # a template that prints must not write into the answers
     progress = mmap.mmap(progress_fd, LENGTH.size)
-    settings, cpu_seconds, memory_bytes = pickle.loads(_read(requests))
-    _limit_memory(memory_bytes)
+    asked = json.loads(read_block(requests))
+    cpu_seconds = int(asked["cpu_seconds"])
+    _limit_memory(int(asked["memory_bytes"]))
     _begin_row(progress, NO_ROW, cpu_seconds)
     try:
-        renderer = Renderer(settings)
+        renderer = Renderer(unpack_settings(asked["settings"]))
     except (DataError, ModelError, MemoryError) as error:
         reason = getattr(error, "message", "the template needs too much memory to compile")
-        write_answer(
-            answers, json.dumps({"failed": reason, "hint": getattr(error, "hint", FIX)}), b""
-        )
+        _answer(answers, to_json({"failed": reason, "hint": getattr(error, "hint", FIX)}), b"")
         return
-    write_answer(answers, json.dumps({"ready": True}), b"")
-    while request := _read(requests):
+    _answer(answers, to_json({"ready": True}), b"")
+    while request := read_block(requests):
         outcomes = []
-        for number, row in enumerate(pickle.loads(request)):
+        for number, row in enumerate(unpack_rows(request)):
             _begin_row(progress, number, cpu_seconds)
             outcomes.append(render_row(renderer, row))
         progress[:] = LENGTH.pack(NO_ROW)
-        write_answer(answers, *_pack(outcomes))
+        _answer(answers, *pack_outcomes(outcomes))
+
+
+def _answer(answers: IO[bytes], header: bytes, body: bytes) -> None:
+    """Send what became of rows: JSON, and the bytes that belong to it."""
+    write_block(answers, header)
+    write_block(answers, body)
 
 
 def _limit_memory(more_bytes: int) -> None:
@@ -87,31 +95,3 @@ def _begin_row(progress: mmap.mmap, number: int, cpu_seconds: int) -> None:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     limit = int(usage.ru_utime + usage.ru_stime) + 1 + cpu_seconds
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
-
-
-def _pack(outcomes: Sequence[Outcome]) -> tuple[str, bytes]:
-    """The outcomes as JSON, and the token ids of all samples as little-endian int32."""
-    packed: list[dict[str, Any]] = []
-    ids: list[bytes] = []
-    for outcome in outcomes:
-        if isinstance(outcome, RowError):
-            packed.append({"error": [outcome.field, outcome.message, outcome.fix]})
-            continue
-        samples = [[len(sample), sample.runs, sample.source] for sample in outcome.samples]
-        ids += [sample.input_ids.astype("<i4").tobytes() for sample in outcome.samples]
-        lints = [[lint.code, lint.message, lint.source] for lint in outcome.lints]
-        packed.append({"samples": samples, "lints": lints})
-    return json.dumps({"rows": packed}), b"".join(ids)
-
-
-def write_answer(stream: IO[bytes], header: str, body: bytes) -> None:
-    """Send JSON and bytes, each with its length in front."""
-    head = header.encode()
-    stream.write(LENGTH.pack(len(head)) + LENGTH.pack(len(body)) + head + body)
-    stream.flush()
-
-
-def _read(stream: IO[bytes]) -> bytes:
-    """One length-prefixed block; empty at the end of the stream."""
-    length = stream.read(LENGTH.size)
-    return stream.read(LENGTH.unpack(length)[0]) if len(length) == LENGTH.size else b""

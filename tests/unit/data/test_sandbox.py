@@ -15,7 +15,7 @@ from tests.unit.data.chats import chat, make_tokenizer, settings, template
 from tunesmith.data.records import RowError, Source, Text
 from tunesmith.data.render import RenderedRow, RenderSettings, Row
 from tunesmith.data.sandbox import Limits, RenderPool
-from tunesmith.data.worker import Outcome
+from tunesmith.data.wire import Outcome
 from tunesmith.errors import DataError
 
 # A template that does what its user turn says.
