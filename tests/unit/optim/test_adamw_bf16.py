@@ -148,6 +148,23 @@ def test_numbers_that_bf16_holds_are_kept_and_bad_ones_stay_bad():
     assert round_stochastically(nan, bits[:2]).isnan().all()
 
 
+def test_weights_moments_and_chunks_draw_their_own_numbers(monkeypatch):
+    monkeypatch.setattr(adamw_bf16, "CHUNK", 4096)
+    halfway = 1 + 2**-8  # between 1 and its bf16 neighbour: each element shows one random bit
+    monkeypatch.setattr(
+        adamw_bf16, "adamw_update", lambda chunk, *_: (torch.full((4096,), halfway),) * 3
+    )
+    parameter = torch.nn.Parameter(torch.zeros(8192, dtype=torch.bfloat16))
+    parameter.grad = torch.zeros_like(parameter)
+    optimizer = build(parameter)
+    optimizer.step()
+    state = optimizer.state[parameter]
+    kept = (parameter.detach(), state["exp_avg"], state["exp_avg_sq"])
+    ups = torch.stack([part > 1 for tensor in kept for part in tensor.chunk(2)]).double()
+    assert float((ups.mean(1) - 0.5).abs().max()) < 0.05
+    assert float((torch.corrcoef(ups) - torch.eye(6)).abs().max()) < 0.08
+
+
 def run(steps, *, name="w", seed=1, resumed_at=None):
     generator = torch.Generator().manual_seed(5)
     parameter = torch.nn.Parameter(torch.randn(300, generator=generator).to(torch.bfloat16))

@@ -191,15 +191,13 @@ def test_a_bad_step_is_skipped(name, dtype):
     optimizer.step(torch.tensor(True))
     assert_equal(weights(module), before)
     assert_equal(dict(optimizer.state_tensors()), state)
-    # The flag is not remembered, and a good step counts as usual.
-    optimizer.zero_grad()
-    backward(module, 3)
-    optimizer.step(torch.tensor(False))
-    assert not torch.equal(module.wide.weight, before["wide.weight"])
-    assert all(tensor.isfinite().all() for tensor in weights(module).values())
-    optimizer.zero_grad()
-    backward(module, 4)
-    optimizer.step()
+    # The flag is not remembered, and good steps count as usual, with a flag and without.
+    for step, flag in ((3, None), (4, torch.tensor(False))):
+        before = weights(module)
+        optimizer.zero_grad()
+        backward(module, step)
+        optimizer.step(flag)
+        assert not torch.equal(module.wide.weight, before["wide.weight"])
     assert all(tensor.isfinite().all() for tensor in weights(module).values())
 
 
