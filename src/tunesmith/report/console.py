@@ -11,8 +11,8 @@ from rich.console import Console as Screen
 
 from tunesmith.checkpoint.finished import ADAPTER_CONFIG
 from tunesmith.checkpoint.state import TrainState
-from tunesmith.engine.run import Run
 from tunesmith.report.progress import Preparing, StepProgress, in_words
+from tunesmith.report.watched import Watched
 
 STAGES = {
     "load": "loading the model",
@@ -82,13 +82,13 @@ class Held:
         self.after: tuple[int, float] | None = None
         self.state = TrainState()
 
-    def evaluated(self, run: Run, state: TrainState, result: Mapping[str, float]) -> None:
+    def evaluated(self, run: Watched, state: TrainState, result: Mapping[str, float]) -> None:
         """Keep it."""
         found = (state.step, result["eval_loss"])
         self.before = self.before or found
         self.after = found
 
-    def run_finished(self, run: Run, state: TrainState) -> None:
+    def run_finished(self, run: Watched, state: TrainState) -> None:
         """Keep the counts."""
         self.state = state
 

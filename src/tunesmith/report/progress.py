@@ -9,8 +9,7 @@ from rich.console import Console as Screen
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from tunesmith.checkpoint.state import TrainState
-from tunesmith.engine.report import StepReport
-from tunesmith.engine.run import Run
+from tunesmith.report.watched import Step, Watched
 
 SMOOTHING = 0.1
 """The weight of the newest step in the running mean of seconds a step."""
@@ -19,7 +18,7 @@ PLAIN_SECONDS = 5.0
 """Plain lines about preparation come no closer than this."""
 
 
-def step_line(report: StepReport, steps: int, seconds_left: float | None) -> str:
+def step_line(report: Step, steps: int, seconds_left: float | None) -> str:
     """The facts of a step in one line."""
     facts = [
         f"step {report.step}/{steps}",
@@ -60,14 +59,14 @@ class Pace:
     def __init__(self) -> None:
         self.seconds: float | None = None
 
-    def add(self, report: StepReport) -> None:
+    def add(self, report: Step) -> None:
         """Take a step into account; the first two warm caches up and count little."""
         if self.seconds is None or report.step <= 2:
             self.seconds = report.seconds
         else:
             self.seconds += SMOOTHING * (report.seconds - self.seconds)
 
-    def left(self, report: StepReport, steps: int) -> float | None:
+    def left(self, report: Step, steps: int) -> float | None:
         """Seconds until the last step, evaluation and saving not counted; None without a step."""
         return None if self.seconds is None else self.seconds * (steps - report.step)
 
@@ -83,12 +82,12 @@ class StepProgress:
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
         self._pace = Pace()
-        self._previous: StepReport | None = None
-        self._unshown: StepReport | None = None
+        self._previous: Step | None = None
+        self._unshown: Step | None = None
         self._bar: Progress | None = None
         self._task = TaskID(0)
 
-    def run_started(self, run: Run, state: TrainState) -> None:
+    def run_started(self, run: Watched, state: TrainState) -> None:
         """Put the bar up, where there is a terminal."""
         if not self._screen.is_terminal:
             return
@@ -103,7 +102,7 @@ class StepProgress:
         self._task = self._bar.add_task("", total=run.cadence.steps, completed=state.step, facts="")
         self._bar.start()
 
-    def step_finished(self, run: Run, state: TrainState, report: StepReport) -> None:
+    def step_finished(self, run: Watched, state: TrainState, report: Step) -> None:
         """Show this step, or the one before it."""
         self._pace.add(report)
         readable = report if run.device.type == "cpu" else self._previous
@@ -117,22 +116,22 @@ class StepProgress:
         ):
             self._show_line(run)
 
-    def evaluated(self, run: Run, state: TrainState, result: Mapping[str, float]) -> None:
+    def evaluated(self, run: Watched, state: TrainState, result: Mapping[str, float]) -> None:
         """Say what the held-out data gave."""
         self._show_line(run)
         self.say(evaluation_line(state.step, result))
 
-    def saved(self, run: Run, state: TrainState) -> None:
+    def saved(self, run: Watched, state: TrainState) -> None:
         """Say where the checkpoint is."""
         self._show_line(run)
         self.say(f"saved checkpoint-{state.step}")
 
-    def run_finished(self, run: Run, state: TrainState) -> None:
+    def run_finished(self, run: Watched, state: TrainState) -> None:
         """Take the bar down."""
         self._show_line(run)
         self._take_down()
 
-    def run_failed(self, run: Run, state: TrainState, error: BaseException) -> None:
+    def run_failed(self, run: Watched, state: TrainState, error: BaseException) -> None:
         """Take the bar down, so that the error stands alone."""
         self._take_down()
 
@@ -140,7 +139,7 @@ class StepProgress:
         """A line that stays, above the bar."""
         self._screen.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def _move_bar(self, run: Run, state: TrainState, readable: StepReport | None) -> None:
+    def _move_bar(self, run: Watched, state: TrainState, readable: Step | None) -> None:
         assert self._bar is not None
         facts = ""
         if readable is not None:
@@ -149,7 +148,7 @@ class StepProgress:
             facts = line.partition("  ")[2]  # the step's number stands beside the bar
         self._bar.update(self._task, completed=state.step, facts=facts)
 
-    def _show_line(self, run: Run) -> None:
+    def _show_line(self, run: Watched) -> None:
         report, self._unshown = self._unshown, None
         if report is not None:
             steps = run.cadence.steps

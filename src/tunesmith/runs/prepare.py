@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -112,8 +113,6 @@ def _request(
 
 def default_workers() -> int:
     """Processes that render: one a core, at most eight."""
-    import os
-
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
 
 
