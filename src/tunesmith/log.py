@@ -8,6 +8,9 @@ from typing import TextIO
 
 ROOT = "tunesmith"
 
+CHATTY = ("bitsandbytes",)
+"""Libraries that warn at import about what no user can act on (an optional CPU kernel)."""
+
 
 def get_logger(name: str) -> logging.Logger:
     """The logger of a module (pass ``__name__``); silent below warnings until ``setup`` ran."""
@@ -34,8 +37,10 @@ def setup(
     """The package's root logger, writing to ``stream`` (stderr) and to nowhere else.
 
     Calling it again replaces the handler, so that a worker can correct its rank. Other libraries'
-    loggers are left as they are.
+    loggers are left as they are, but for the ``CHATTY`` ones, which tell errors only.
     """
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     logger = logging.getLogger(ROOT)
     for handler in list(logger.handlers):
         logger.removeHandler(handler)

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 
 from tunesmith.checkpoint.weights import ADAPTER, MODEL, has_weights, read_weights
 from tunesmith.errors import ExitCode, RunError
+from tunesmith.models.quiet import without_bars
 from tunesmith.models.repacking import keep_values
 
 RECORD = "tunesmith.json"
@@ -105,7 +106,8 @@ def load_base(
     if finished.is_adapter and finished.quantization is not None:
         arguments["quantization_config"] = BitsAndBytesConfig.from_dict(finished.quantization)
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, **arguments)
+        with without_bars():
+            model = AutoModelForCausalLM.from_pretrained(source, **arguments)
     except (OSError, ValueError) as error:
         raise RunError(
             f"{source} cannot be loaded: {str(error).splitlines()[0]}",

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tunesmith import log
 from tunesmith.catalog import COMMAND_ALIASES, COMMAND_HELP, COMMANDS, UNBUILT_COMMANDS
 from tunesmith.cli.failure import exit_code_of, show_bug, show_error
 from tunesmith.errors import ExitCode, TunesmithError
@@ -99,6 +100,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    log.setup()
     try:
         result: Any = group.main(
             args=["--debug", *words] if debug else words,

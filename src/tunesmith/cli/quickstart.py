@@ -28,7 +28,7 @@ def quickstart(*, output_dir: Path, seed: int | None) -> None:
     from tunesmith.runs.watchers import told_to
 
     screen = Screen()
-    base, origin = runs.find_model()
+    _, origin = runs.find_model()
     screen.print(f"the model: SmolLM2-135M-Instruct from {origin}", highlight=False)
     screen.print("asking it the held-out questions before", highlight=False)
     comparison = runs.quickstart(

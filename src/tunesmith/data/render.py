@@ -135,6 +135,15 @@ class Renderer:
         )
         return (Lint("end-of-turn-text", message),)
 
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """The ids that end a turn: eos, ``eot_tokens``, and what the template itself writes."""
+        texts = [self._settings.eos_text, *self._settings.eot_tokens]
+        if self._chat is not None:
+            texts.append(self._chat.shape({}).turn_end)
+        encoded = [self._encoder.encode(text).ids for text in texts if text]
+        return frozenset(ids[0] for ids in encoded if len(ids) == 1)
+
     def render(self, record: Record, source: Source) -> RenderedRow:
         """The samples of one record, with what looks odd about it; raises ``RowError``."""
         try:

@@ -17,6 +17,8 @@ from tunesmith.errors import ExitCode, RunError
 from tunesmith.models.policy import Policy, seed_dropout
 from tunesmith.objectives.objective import Loss, Objective
 from tunesmith.optim.clip import clip
+from tunesmith.optim.optimizer import set_rates
+from tunesmith.optim.optimizer import set_rates
 
 
 def train_step(run: Run, state: TrainState, microbatches: Sequence[Batch]) -> StepReport:
@@ -24,7 +26,7 @@ def train_step(run: Run, state: TrainState, microbatches: Sequence[Batch]) -> St
     totals = run.stream.weights(state.step)  # global, known before any forward
     sums = run.forward_backward(microbatches, totals)
     norm = clip(run.policy.parameters(), run.mesh, run.max_norm)
-    run.optimizer.set_rate(run.schedule(state.step))
+    set_rates(run.optimizer, run.schedule, state.step)
     run.optimizer.step(found_inf=norm.is_bad)  # skipped on the device when a number is not finite
     run.optimizer.zero_grad()
     run.scale.update(norm.is_bad)

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from tunesmith.errors import ModelError
 from tunesmith.log import get_logger
 from tunesmith.models.names import named_weights
+from tunesmith.models.quiet import without_bars
 
 log = get_logger(__name__)
 
@@ -69,10 +70,11 @@ def _move(scratch: Path, target: Path) -> None:
 
 def _write(file: Path, folder: Path) -> None:
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32
-        )
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        with without_bars():
+            model = AutoModelForCausalLM.from_pretrained(
+                file.parent, gguf_file=file.name, dtype=torch.float32
+            )
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     except Exception as error:  # the reader raises whatever the bytes lead it to
         raise ModelError(
             f"transformers cannot read {file.name}: {error}",

@@ -16,6 +16,8 @@ from transformers import (
 
 from tunesmith.errors import ExitCode, ModelError
 from tunesmith.log import get_logger
+from tunesmith.models.quiet import without_bars
+from tunesmith.models.repacking import keep_values
 from tunesmith.models.source import LocatedModel
 
 log = get_logger(__name__)
@@ -76,7 +78,8 @@ def load_model(
     if quantization is not None:
         arguments["quantization_config"] = quantization
     try:
-        model, loading = model_class.from_pretrained(base.path, **arguments)
+        with without_bars():
+            model, loading = model_class.from_pretrained(base.path, **arguments)
     except (ValueError, OSError, RuntimeError) as error:
         raise ModelError(
             f"{base.original} cannot be loaded: {error}",
@@ -85,6 +88,7 @@ def load_model(
         ) from error
     _check_complete(base, loading)
     loaded: PreTrainedModel = model
+    keep_values(loaded)
     return loaded
 
 

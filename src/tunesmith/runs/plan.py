@@ -61,6 +61,7 @@ class RunPlan:
     adapter: Chosen[str]
     attention: Chosen[str]
     packing: Chosen[bool]
+    sequence_len: Chosen[int]
     micro_batch: Chosen[int]
     accumulation: Chosen[int]
     global_batch: Chosen[int]
@@ -136,6 +137,7 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
         adapter=_adapter(config),
         attention=Chosen(patches.attention, patches.reason, ("attn_implementation",)),
         packing=packing,
+        sequence_len=_sequence_len(config.packing, packed=packing.value),
         micro_batch=micro,
         accumulation=summed,
         global_batch=Chosen(global_batch, "micro batch x accumulation x 1 device"),
@@ -196,6 +198,16 @@ def held_out_order(config: RunConfig, facts: Facts, patches: PatchPlan) -> Order
 def _pad_to(packing: PackingSection, facts: Facts, micro: int) -> int | None:
     """Tokens that every micro-batch is filled up to: only where somebody asks for static shapes."""
     return packing.sequence_len * micro if packing.pad_to_sequence_len else None
+
+
+def _sequence_len(section: PackingSection, *, packed: bool) -> Chosen[int]:
+    longer = {
+        "drop": "longer rows are dropped",
+        "truncate": "longer rows are cut",
+        "split": "longer rows are split",
+    }.get(section.excess_length, "longer rows are an error")
+    unit = "tokens in a packed row" if packed else "tokens in a row at most"
+    return Chosen(section.sequence_len, f"{unit}; {longer}", ("sequence_len",))
 
 
 def _device(environment: Environment) -> Chosen[str]:

@@ -20,7 +20,7 @@ from tunesmith.data.build import Progress
 from tunesmith.data.prepare import Prepared, PrepareRequest, find, silent
 from tunesmith.data.prepare import prepare as prepare_data
 from tunesmith.data.records import RowError
-from tunesmith.data.render import RenderSettings
+from tunesmith.data.render import Renderer, RenderSettings
 from tunesmith.data.sources import locate as locate_data
 from tunesmith.data.sources import open_rows
 from tunesmith.data.templates import ChatTemplate, resolve_template
@@ -139,9 +139,7 @@ def render_settings(
         eos_text=tokenizer.eos_token or "",
         eot_tokens=tuple(section.eot_tokens or ()),
         variables=section.chat_template_kwargs or {},
-        roles_to_train=tuple(
-            entry.roles_to_train if entry.roles_to_train is not None else ("assistant",)
-        ),
+        roles_to_train=_roles_to_train(config, entry),
         roles={role: tuple(names) for role, names in (entry.roles or {}).items()},
         train_on_eos=entry.train_on_eos or "turn",
         train_on_eot=entry.train_on_eot,
@@ -197,7 +195,7 @@ def _material(
         held_out=prepared.held_out,
         ledger=prepared.ledger,
         lints=tuple(prepared.lint),
-        stop_ids=_stop_ids(config, tokenizer),
+        stop_ids=frozenset[int]().union(*(Renderer(s).end_ids for s in request.settings)),
         stops_expected=any(
             entry.type not in UNENDED and entry.train_on_eos != "none" for entry in entries
         ),
@@ -210,8 +208,8 @@ def _material(
     )
 
 
-def _stop_ids(config: RunConfig, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
-    """The ids that end a turn: the tokenizer's eos, and the config's ``eot_tokens``."""
-    texts = [tokenizer.eos_token, *(config.tokenizer.eot_tokens or ())]
-    ids = [tokenizer.convert_tokens_to_ids(text) for text in texts if text]
-    return frozenset(int(i) for i in ids if isinstance(i, int))
+def _roles_to_train(config: RunConfig, entry: DatasetEntry) -> tuple[str, ...] | None:
+    """The roles whose turns train; None, for all of them, under ``train_on_inputs``."""
+    if entry.roles_to_train is not None:
+        return tuple(entry.roles_to_train)
+    return None if config.data.train_on_inputs else ("assistant",)

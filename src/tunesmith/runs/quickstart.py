@@ -1,4 +1,4 @@
-"""The first run of a newcomer: a small real model, fine-tuned here, with a score before and after."""
+"""The first run of a newcomer: a small real model, tuned here, scored before and after."""
 
 from __future__ import annotations
 

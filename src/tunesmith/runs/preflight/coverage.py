@@ -67,7 +67,7 @@ def _nudged(parameters: list[Tensor]) -> Iterator[None]:
 def _backward(subject: Subject) -> None:
     """The gradient of a few short rows, left in ``.grad``."""
     run = subject.run
-    rows = [shortened(sample, TOKENS) for _, sample in subject.samples(64)]
+    rows = [shortened(sample, TOKENS) for sample in subject.samples(64)]
     rows = [sample for sample in rows if sample.runs][:ROWS]
     batch = collate(rows, index=(0, 0), capacity=TOKENS)
     totals: dict[str, float] = {}

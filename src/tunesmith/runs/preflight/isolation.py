@@ -45,7 +45,7 @@ def probe_isolation(subject: Subject) -> str:
 
 def _two_documents(subject: Subject) -> tuple[TokenSample, TokenSample]:
     """Two rows of the data, or one row twice where there is only one."""
-    found = [shortened(sample, TOKENS) for _, sample in subject.samples(2)]
+    found = [shortened(sample, TOKENS) for sample in subject.samples(2)]
     return found[0], found[-1]
 
 

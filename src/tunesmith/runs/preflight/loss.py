@@ -41,7 +41,7 @@ def probe_loss(subject: Subject) -> str:
 
 def _trained(subject: Subject) -> list[TokenSample]:
     """A few short rows of the data in which something trains."""
-    cut = [shortened(sample, TOKENS) for _, sample in subject.samples(64)]
+    cut = [shortened(sample, TOKENS) for sample in subject.samples(64)]
     some = [sample for sample in cut if sample.runs]
     if not some:
         raise ProbeError(

@@ -36,15 +36,10 @@ class Subject:
     pad_id: int
     stops_expected: bool
 
-    def samples(self, limit: int) -> Iterator[tuple[int, TokenSample]]:
-        """(row, sample) of the first rows of the first steps, in training order."""
-        seen = 0
-        for step in range(self.stream.steps):
-            for row in self.stream.global_rows(step).tolist():
-                if seen == limit:
-                    return
-                yield row, self.train[row]
-                seen += 1
+    def samples(self, limit: int) -> Iterator[TokenSample]:
+        """The first ``limit`` rows of the first epoch, in training order."""
+        for row in self.stream.plan_of(0).members[:limit].tolist():
+            yield self.train[row]
 
 
 Probe = Callable[[Subject], str]
