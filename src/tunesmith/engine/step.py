@@ -18,7 +18,6 @@ from tunesmith.models.policy import Policy, seed_dropout
 from tunesmith.objectives.objective import Loss, Objective
 from tunesmith.optim.clip import clip
 from tunesmith.optim.optimizer import set_rates
-from tunesmith.optim.optimizer import set_rates
 
 
 def train_step(run: Run, state: TrainState, microbatches: Sequence[Batch]) -> StepReport:
