@@ -62,13 +62,16 @@ def _no_network() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
-    """Return the folder with goldens and corpora that are too large for the repository."""
+    """Return the folder of `goldens/`, `data/` and `reference/`, too large for the repository."""
     folder = os.environ.get("TUNESMITH_REFERENCE")
     if not folder:
         pytest.skip(
             "TUNESMITH_REFERENCE names no folder: tests against the reference data are skipped"
         )
-    return Path(folder)
+    path = Path(folder)
+    if not (path / "goldens").is_dir():
+        pytest.fail(f"TUNESMITH_REFERENCE names {path}, which has no goldens/")
+    return path
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
