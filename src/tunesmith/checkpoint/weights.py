@@ -134,6 +134,17 @@ def same_tensor(first: Tensor, second: Tensor) -> bool:
     return torch.equal(left, second.detach().to("cpu").contiguous().flatten().view(torch.uint8))
 
 
+def differing(folder: Path, stem: str, wanted: NamedTensors) -> list[str]:
+    """The names under which the folder does not hold exactly the wanted bits, sorted."""
+    expected = dict(wanted)
+    wrong = [
+        name
+        for name, tensor in read_weights(folder, stem)
+        if name not in expected or not same_tensor(tensor, expected.pop(name))
+    ]
+    return sorted({*wrong, *expected})
+
+
 def _shards(tensors: NamedTensors, shard_bytes: int) -> Iterator[dict[str, Tensor]]:
     """The tensors in their order, cut into dicts of at most ``shard_bytes``."""
     shard: dict[str, Tensor] = {}

@@ -37,6 +37,7 @@ from tunesmith.export.compare import (
     policy_logits,
     require_different,
     require_same,
+    require_tensors,
     summary,
 )
 from tunesmith.log import get_logger
@@ -108,7 +109,7 @@ def prove(job: Export, folder: Path) -> dict[str, Any]:
     Every tensor is read back and compared bit by bit; then plain transformers and peft load the
     folder, and its logits are compared with the policy's own.
     """
-    _require_tensors(folder, job.files)
+    require_tensors(folder, job.files.stem, job.files.tensors())
     trained = policy_logits(job.policy, job.prompts)
     base_gap = _require_learned(job, trained)
     if job.base is None and job.files.stem == ADAPTER:
@@ -133,23 +134,6 @@ def _require_learned(job: Export, trained: list[Tensor]) -> float | None:
     if job.base is not None:
         _require_other_tensors(job.output_dir, job.base, job.files)
     return None
-
-
-def _require_tensors(folder: Path, files: ModelFiles) -> None:
-    """Raise unless the folder holds exactly the tensors that were to be written, bit by bit."""
-    wanted: dict[str, Tensor] = dict(files.tensors())
-    wrong: list[str] = []
-    for name, tensor in read_weights(folder, files.stem):
-        if name not in wanted or not same_tensor(tensor, wanted.pop(name)):
-            wrong.append(name)
-    wrong += wanted
-    if wrong:
-        raise RunError(
-            f"what was read back differs from what was trained: {', '.join(sorted(wrong)[:3])}",
-            hint="check the disk; the checkpoints are intact",
-            where=str(folder),
-            exit_code=ExitCode.DAMAGED,
-        )
 
 
 def _require_other_tensors(folder: Path, base: Path, files: ModelFiles) -> None:

@@ -16,6 +16,7 @@ from tunesmith.export.compare import (
     policy_logits,
     require_different,
     require_same,
+    spread,
     tolerance,
 )
 
@@ -51,11 +52,21 @@ def test_a_gap_that_rounding_does_not_explain_is_refused(gap):
     assert caught.value.exit_code == ExitCode.DAMAGED
 
 
-def test_rounding_grows_with_the_logits_in_half_precision():
-    logits = [torch.full((1, 2), 20.0)]
-    assert tolerance(torch.float32, logits) == 1e-4
-    assert tolerance(torch.bfloat16, logits) == pytest.approx(1.0)
-    assert require_same(logits, [logits[0] + 0.5], torch.bfloat16, Path("out")) == 0.5
+def test_what_full_precision_explains_grows_with_large_logits():
+    assert tolerance(torch.float32, [torch.full((1, 2), 2.0)]) == 1e-4
+    assert tolerance(torch.float32, [torch.full((1, 2), -40.0)]) == pytest.approx(4e-4)
+
+
+def test_half_precision_is_judged_by_the_typical_gap():
+    logits = [torch.tensor([[18.0, 22.0], [-2.0, 2.0]])]
+    assert spread(logits) == pytest.approx(2.0)
+    assert tolerance(torch.bfloat16, logits) == pytest.approx(0.1)
+    other = [logits[0].clone()]
+    other[0][0, 0] += 0.18
+    assert require_same(logits, other, torch.bfloat16, Path("out")) == pytest.approx(0.09, rel=1e-4)
+    other[0][0, 0] += 0.1
+    with pytest.raises(RunError, match="bfloat16"):
+        require_same(logits, other, torch.bfloat16, Path("out"))
 
 
 def test_no_gap_to_the_base_is_refused():

@@ -5,10 +5,11 @@ import shutil
 
 import pytest
 import torch
+from peft.tuners.lora.layer import Linear
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.unit.export.parts import make_base, make_export
-from tunesmith.checkpoint.weights import read_weights, save_tensors
+from tunesmith.checkpoint.weights import read_weights, save_tensors, write_weights
 from tunesmith.errors import ExitCode, RunError
 from tunesmith.export.compare import plain_logits, policy_logits
 from tunesmith.export.final import export
@@ -65,11 +66,27 @@ def test_a_module_that_trained_whole_is_merged(tmp_path):
     assert torch.equal(merged["model.norm.weight"], saved)
 
 
-def test_half_precision_is_merged_in_half_precision(tmp_path):
-    base = make_base(tmp_path / "base", dtype=torch.bfloat16)
-    export(make_export(tmp_path / "out", base, dtype=torch.bfloat16))
-    merged = dict(read_weights(merge(tmp_path / "out")))
+def test_half_precision_is_rounded_once(tmp_path):
+    # The base on disk is float32: training saw it rounded, so the sum starts from the rounded one.
+    export(make_export(tmp_path / "out", make_base(tmp_path / "base"), dtype=torch.bfloat16))
+    folder = merge(tmp_path / "out")
+    merged, base = dict(read_weights(folder)), dict(read_weights(tmp_path / "base"))
     assert {tensor.dtype for tensor in merged.values()} == {torch.bfloat16}
+    adapter = dict(read_weights(tmp_path / "out", "adapter_model"))
+    name = "model.layers.1.mlp.up_proj"
+    a = adapter[f"base_model.model.{name}.lora_A.weight"]
+    b = adapter[f"base_model.model.{name}.lora_B.weight"]
+    expected = base[f"{name}.weight"].bfloat16().float() + 8 / 4 * (b @ a)
+    assert torch.equal(merged[f"{name}.weight"], expected.bfloat16())
+    record = json.loads((folder / "tunesmith.json").read_text())
+    assert 0 < record["proof"]["rounded_share_of_effect"] < 0.25
+
+
+def test_an_effect_that_is_rounded_away_is_said_aloud(tmp_path, caplog):
+    base = make_base(tmp_path / "base", dtype=torch.bfloat16)
+    export(make_export(tmp_path / "out", base, dtype=torch.bfloat16, learned=0.003))
+    merge(tmp_path / "out")
+    assert "serving the adapter itself is more exact" in caplog.text
 
 
 def test_the_base_may_have_moved(tmp_path):
@@ -119,19 +136,34 @@ def test_an_adapter_without_effect_is_refused(tmp_path):
     assert not (tmp_path / "out" / "merged").exists()
 
 
-def test_a_merge_that_loses_a_layer_is_refused(tmp_path, monkeypatch):
-    exported(tmp_path)
-    monkeypatch.setattr(
-        "tunesmith.export.merge.named_weights",
-        lambda model: [
-            (name, tensor * 1.01 if "layers.0.mlp.up_proj" in name else tensor)
-            for name, tensor in model.state_dict().items()
-            if name != "lm_head.weight"
-        ],
-    )
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_merge_that_loses_a_layer_is_refused(tmp_path, monkeypatch, dtype):
+    exported(tmp_path, dtype=dtype)
+    fold = Linear.get_delta_weight
+    skipped = []
+
+    def forgetful(self, adapter):
+        delta = fold(self, adapter)
+        skipped.append(1)
+        return delta if len(skipped) != 3 else torch.zeros_like(delta)
+
+    monkeypatch.setattr(Linear, "get_delta_weight", forgetful)
     with pytest.raises(RunError, match="differs from what was trained") as caught:
         merge(tmp_path / "out")
     assert caught.value.exit_code == ExitCode.DAMAGED
+    assert not (tmp_path / "out" / "merged").exists()
+
+
+def test_weights_that_were_written_wrongly_are_found(tmp_path, monkeypatch):
+    exported(tmp_path)
+
+    def write(folder, tensors):
+        wrong = {n: t + 1e-6 if "layers.0.mlp.up_proj" in n else t for n, t in tensors}
+        return write_weights(folder, wrong.items())
+
+    monkeypatch.setattr("tunesmith.export.merge.write_weights", write)
+    with pytest.raises(RunError, match=r"read back differs.*layers\.0\.mlp\.up_proj"):
+        merge(tmp_path / "out")
     assert not (tmp_path / "out" / "merged").exists()
 
 
