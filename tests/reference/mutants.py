@@ -19,11 +19,9 @@ from pathlib import Path
 
 from tests.reference.loop import read_rows
 from tests.reference.loop import train as train_by_hand
-from tests.reference.parts import make_config, make_ground, mismatches, run_ours
+from tests.reference.parts import PROBES, make_config, make_ground, mismatches, run_ours
 
 UNCHANGED = "unchanged"
-PROBES = ["conservation", "stops", "isolation", "loss", "coverage"]
-"""Left out: the comparison has to see a mutant by itself."""
 
 
 @dataclass(frozen=True)

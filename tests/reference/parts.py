@@ -87,6 +87,10 @@ def make_base(folder):
     return folder
 
 
+PROBES = ["conservation", "stops", "isolation", "loss", "coverage"]
+"""The preflight's, for ``preflight_skip``: here the comparison has to see a fault by itself."""
+
+
 @dataclass(frozen=True)
 class Ground:
     """A tiny base model in a folder, and the files with rows to train on and held out."""
