@@ -87,7 +87,8 @@ def merge(
     source = load_base(finished, device=device, base=str(folder))
     dtype = source.dtype
     folded = _fold(finished, source, prompts, target)
-    model = folded.model.to(dtype)
+    model = folded.model
+    _round(model, dtype)
     target.parent.mkdir(parents=True, exist_ok=True)
     require_room(target.parent, sum(n_bytes(tensor) for _, tensor in named_weights(model)))
     partial = target.with_name(f".{target.name}.partial")
@@ -112,6 +113,12 @@ def _fold(finished: Finished, source: PreTrainedModel, prompts: Prompts, target:
     merged: PreTrainedModel = adapted.merge_and_unload(safe_merge=True)
     require_same(trained, plain_logits(merged, prompts), torch.float32, target)
     return Folded(merged, trained, base)
+
+
+def _round(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Round the parameters in place; buffers such as rotary frequencies stay float32, as loaded."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
 
 
 def _prove(folded: Folded, made: Path, target: Path, prompts: Prompts) -> dict[str, Any]:

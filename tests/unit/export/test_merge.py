@@ -80,6 +80,8 @@ def test_half_precision_is_rounded_once(tmp_path):
     assert torch.equal(merged[f"{name}.weight"], expected.bfloat16())
     record = json.loads((folder / "tunesmith.json").read_text())
     assert 0 < record["proof"]["rounded_share_of_effect"] < 0.25
+    # The same weights and buffers, so the same numbers.
+    assert record["proof"]["logit_gap"] == 0.0
 
 
 def test_an_effect_that_is_rounded_away_is_said_aloud(tmp_path, caplog):
