@@ -97,17 +97,23 @@ def train(config, steps, adapter, rows, held_out):
     values to start from, by the end of their names.
     """
     tokenizer = AutoTokenizer.from_pretrained(config["folder"])
-    model = load_model(config).train()
+    model = load_model(config)
+    batches = [[tokenize(rows[name], tokenizer) for name in names] for names in steps]
+    return fit(model, config, batches, [tokenize(row, tokenizer) for row in held_out], adapter)
+
+
+def fit(model, config, batches, held_out, adapter):
+    """The trace of a step on each of ``batches``, lists of (ids, labels)."""
+    model.train()
     named = {n.removeprefix("base_model.model."): p for n, p in model.named_parameters()}
     trained = {name: p for name, p in named.items() if p.requires_grad}
     with torch.no_grad():
         for name, value in adapter.items():
             trained[name].copy_(value)
-    decayed = {id(named[n]) for n in Trainer.get_decay_parameter_names(None, model) if n in named}
-    decayed |= {id(p) for n, p in named.items() if "lora_" in n}
+    decayed = {n.removeprefix("base_model.model.") for n in decayed_names(model)}
     groups = [
-        {"params": [p for p in trained.values() if id(p) in decayed]},
-        {"params": [p for p in trained.values() if id(p) not in decayed], "weight_decay": 0.0},
+        {"params": [p for n, p in trained.items() if n in decayed]},
+        {"params": [p for n, p in trained.items() if n not in decayed], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(
         groups,
@@ -122,16 +128,8 @@ def train(config, steps, adapter, rows, held_out):
         num_warmup_steps=config["warmup_steps"],
         num_training_steps=config["max_steps"],
     )
-    trace = Trace()
-
-    def evaluate(step):
-        with torch.no_grad():
-            parts = [nll(model, tokenize(row, tokenizer)) for row in held_out]
-        trace.held_out[step] = sum(float(loss) for loss, _ in parts) / sum(n for _, n in parts)
-
-    evaluate(0)
-    for step, names in enumerate(steps, start=1):
-        batch = [tokenize(rows[name], tokenizer) for name in names]
+    trace = Trace(held_out={0: evaluate(model, held_out)})
+    for step, batch in enumerate(batches, start=1):
         total = sum(int((labels[0, 1:] != -100).sum()) for _, labels in batch)
         losses = []
         for row in batch:
@@ -145,9 +143,21 @@ def train(config, steps, adapter, rows, held_out):
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        evaluate(step)
+        trace.held_out[step] = evaluate(model, held_out)
     trace.weights = {name: p.detach().clone() for name, p in trained.items()}
     return trace
+
+
+def decayed_names(model):
+    """The parameters that transformers' Trainer lets decay."""
+    return Trainer.get_decay_parameter_names(None, model)
+
+
+@torch.no_grad()
+def evaluate(model, rows):
+    """The mean over all trained tokens of the rows."""
+    parts = [nll(model, row) for row in rows]
+    return sum(float(loss) for loss, _ in parts) / max(1, sum(n for _, n in parts))
 
 
 def read_rows(path):
