@@ -4,8 +4,14 @@ import bitsandbytes
 import pytest
 import torch
 from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from tunesmith.config.model import ModelSection
+from tunesmith.config.quant import QuantSection
+from tunesmith.models.load import load_model
+from tunesmith.models.quantize import build_quantization
 from tunesmith.models.repacking import FLAG, keep_values
+from tunesmith.models.source import locate
 
 
 def quantised(seed: int = 0) -> nn.Module:
@@ -39,3 +45,29 @@ def test_the_fix_is_still_needed():
     before = model[0].weight.data.clone()
     model(torch.randn(5, 64))
     assert not torch.equal(model[0].weight.data, before)
+
+
+def test_a_base_is_loaded_so_that_it_keeps_its_values(tmp_path, monkeypatch):
+    # As on a CPU with bf16 units, whatever this one has.
+    monkeypatch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda: True)
+    torch.manual_seed(0)
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=32,
+            hidden_size=64,
+            intermediate_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+        )
+    ).save_pretrained(tmp_path)
+    model = load_model(
+        locate(ModelSection(base=str(tmp_path))),
+        torch.float32,
+        build_quantization(QuantSection(load_in_4bit=True), torch.float32),
+        torch.device("cpu"),
+        "sdpa",
+    )
+    flags = [getattr(m, FLAG) for m in model.modules() if hasattr(m, FLAG)]
+    assert len(flags) == 7
+    assert not any(flags)
