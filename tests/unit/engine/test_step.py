@@ -177,3 +177,17 @@ def test_the_update_of_a_bad_gradient_is_skipped(tmp_path, name):
     assert report.learning_rate > 0
     assert report.grad_norm == math.inf
     assert all(torch.equal(before[key], value) for key, value in weights_of(run).items())
+
+
+def test_the_schedule_moves_the_momentum_too(tmp_path):
+    optim = {"schedule": "one_cycle", "optimizer": "adamw_torch"}
+    run = build_run(tmp_path, settings=order(epochs=2.0), optim=optim)
+    state, seen = TrainState(), []
+    for microbatches in run.stream.from_step(0):
+        state.advance(train_step(run, state, microbatches))
+        seen.append(run.optimizer.inner.param_groups[0]["betas"][0])
+    # Torch's OneCycleLR: momentum is lowest where the rate is highest, at the end of the warm-up.
+    assert seen[0] == pytest.approx(0.95)
+    assert min(seen) == seen[1] == pytest.approx(0.85)
+    assert seen[1:] == sorted(seen[1:])
+    assert seen[-1] == pytest.approx(0.95)
