@@ -71,12 +71,6 @@ class DatasetEntry(Section):
     message_property_mappings: dict[str, str] | None = key(
         None, "Template key -> row key, for each turn.", readers="tunesmith.data.formats.chat"
     )
-    message_field_role: str | None = key(
-        None, "Old spelling: the turn's role key.", readers="tunesmith.data.formats.chat"
-    )
-    message_field_content: str | None = key(
-        None, "Old spelling: the turn's content key.", readers="tunesmith.data.formats.chat"
-    )
     message_field_training: str | None = key(
         None, "Key of a turn's own wish to train.", readers="tunesmith.data.formats.chat"
     )

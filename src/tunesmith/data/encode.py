@@ -37,8 +37,7 @@ class Encoder:
         if not path.is_file():
             raise ModelError(
                 f"the tokenizer has no fast form: {path} is missing",
-                hint="masks need a fast tokenizer (`tokenizer_use_fast: true`); convert it with "
-                "transformers' save_pretrained",
+                hint="masks need a fast tokenizer; convert it with transformers' save_pretrained",
                 where="tokenizer_config",
             )
         self._tokenizer = Tokenizer.from_file(str(path))

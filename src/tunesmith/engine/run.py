@@ -23,14 +23,6 @@ from tunesmith.objectives.objective import Objective
 from tunesmith.optim.optimizer import Optimizer
 
 
-class CountedStream(Stream, Protocol):
-    """A stream that knows how many tokens a step holds before the step is made."""
-
-    def n_tokens(self, step: int) -> int:
-        """Tokens of the step's global batch, padding not counted."""
-        ...
-
-
 class ForwardBackward(Protocol):
     """How a step's gradient is made: one micro-batch after the other, or a pipeline's schedule."""
 
@@ -61,7 +53,7 @@ class Run:
     objective: Objective
     optimizer: Optimizer
     schedule: Callable[[int], float]
-    stream: CountedStream
+    stream: Stream
     held_out: Stream | None
     forward_backward: ForwardBackward
     shard: Callable[[Batch], Batch]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tunesmith.checkpoint.state import TrainState
 from tunesmith.data.batch import Batch
+from tunesmith.engine.accumulate import WideSum
 from tunesmith.engine.report import StepFacts, StepReport, StepSums
 from tunesmith.engine.run import Run
 from tunesmith.engine.scaling import Scale, Unscaled
@@ -51,11 +52,14 @@ class Backward:
         """
         require_weight(totals, microbatches)
         sums = StepSums({}, {})
+        wide = WideSum(self.policy.parameters() if len(microbatches) > 1 else ())
         for batch in microbatches:
             seed_dropout(self.seed, batch.index)
             loss = self.objective.loss(self.policy, self.shard(batch.to(self.device)))
             self.scale.grow(mean(loss, totals)).backward()  # type: ignore[no-untyped-call]
+            wide.take()
             add(sums, loss)
+        wide.give()
         self.scale.shrink(self.policy.parameters())
         return sums
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from tunesmith.checkpoint.load import Saved, restore
 from tunesmith.checkpoint.save import CheckpointStore
 from tunesmith.checkpoint.state import TrainState
-from tunesmith.checkpoint.weights import ADAPTER, MODEL, ModelFiles
+from tunesmith.checkpoint.weights import ADAPTER, MODEL, ModelFiles, NamedTensors
 from tunesmith.data.stream import MapStream
 from tunesmith.dist.mesh import Mesh
 from tunesmith.engine.events import Events
@@ -110,7 +110,8 @@ def assemble(
         events=Events(callbacks),
         scale=scale,
     )
-    return Assembled(run, _state(run, saved), files, adapter, from_base)
+    state = _state(run, saved, is_adapter=adapter is not None)
+    return Assembled(run, state, files, adapter, from_base)
 
 
 def build_objective() -> Objective:
@@ -186,14 +187,18 @@ def _held_out(plan: RunPlan, material: Material, mesh: Mesh) -> MapStream | None
     return MapStream(material.held_out, plan.held_out_order, mesh)
 
 
-def _state(run: Run, saved: Saved | None) -> TrainState:
-    """Step 0, or what the checkpoint holds, put back into the run's parts."""
+def _state(run: Run, saved: Saved | None, *, is_adapter: bool) -> TrainState:
+    """Step 0, or what the checkpoint holds, put back into the run's parts.
+
+    The weights of a full fine-tuning are there already: the model was loaded from the checkpoint.
+    """
     if saved is None:
         return TrainState()
     if saved.extra:
         run.scale.load(saved.extra)
-    return restore(
-        saved,
-        load_weights=lambda tensors: fill_adapter(run.policy, tensors),
-        optimizer=run.optimizer,
-    )
+
+    def load_weights(tensors: NamedTensors) -> None:
+        if is_adapter:
+            fill_adapter(run.policy, tensors)
+
+    return restore(saved, load_weights=load_weights, optimizer=run.optimizer)

@@ -52,9 +52,9 @@ def template(text: str, name: str = "jinja") -> ChatTemplate:
     return ChatTemplate(name, text, sha256(text.encode()).hexdigest())
 
 
-def settings(folder: Path, text: str | None = None, *, eos: str = "<|im_end|>", **more: Any) -> (
-    RenderSettings
-):
+def settings(
+    folder: Path, text: str | None = None, *, eos: str = "<|im_end|>", **more: Any
+) -> RenderSettings:
     """Settings for a tokenizer of ``make_tokenizer``; ``text`` is a template or a known name."""
     known = None
     if text is not None:

@@ -4,6 +4,7 @@ import json
 import pytest
 
 from tunesmith.config.data import DataSection, DatasetEntry
+from tunesmith.config.read import load
 from tunesmith.data.formats.chat import read_chat
 from tunesmith.data.formats.lint import lint_record
 from tunesmith.data.formats.options import FormatOptions, load_format
@@ -48,6 +49,7 @@ def test_openai_turns():
 
 
 def test_sharegpt_turns_by_mapping_and_by_the_old_keys():
+    """The old keys never reach the format: reading the config turns them into the mapping."""
     row = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yo"}]}
     expected = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
     old = {
@@ -56,7 +58,9 @@ def test_sharegpt_turns_by_mapping_and_by_the_old_keys():
         "message_field_content": "value",
     }
     for keys in (SHAREGPT, old):
-        record = read_chat(row, options(**keys))
+        yaml = {"base_model": "m", "learning_rate": 1e-4, "micro_batch_size": 1}
+        config = load(yaml | {"datasets": [{"path": "x", "type": "chat_template", **keys}]}).config
+        record = read_chat(row, FormatOptions.of(config.data.datasets[0], config.data))
         assert [message.fields for message in record.messages] == expected
 
 

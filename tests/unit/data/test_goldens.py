@@ -84,7 +84,7 @@ _TYPES = ("chat_template", "alpaca", "completion", "input_output")
 
 
 def golden_records(reference: Path) -> Iterator[dict[str, Any]]:
-    path = reference.parent / "goldens/render.jsonl"
+    path = reference / "goldens/render.jsonl"
     for line in path.read_text(encoding="utf-8").splitlines():
         golden = json.loads(line)
         config = golden["config"]
@@ -155,7 +155,7 @@ def load_tokenizer(reference: Path, tmp_path_factory: pytest.TempPathFactory) ->
     @lru_cache
     def load(name: str) -> Any:
         home = tmp_path_factory.mktemp("tokenizer")
-        AutoTokenizer.from_pretrained(reference.parent / "data" / name).save_pretrained(home)
+        AutoTokenizer.from_pretrained(reference / "data" / name).save_pretrained(home)
         return AutoTokenizer.from_pretrained(home)
 
     return load
@@ -198,7 +198,7 @@ def renderer_of(config: Mapping[str, Any], tokenizer: Any) -> Renderer:
 def golden_rows(golden: Mapping[str, Any], reference: Path) -> Iterator[tuple[int, Any]]:
     (entry,) = golden["config"]["datasets"]
     root = "goldens" if entry["path"].startswith("derived") else "data"
-    lines = (reference.parent / root / entry["path"]).read_text(encoding="utf-8").split("\n")
+    lines = (reference / root / entry["path"]).read_text(encoding="utf-8").split("\n")
     for number in next(iter(golden["lines"].values()))[0]:
         yield number, json.loads(lines[number])
 

@@ -300,8 +300,8 @@ def test_origins_name_message_field_and_tools() -> None:
 
 def reference_rows(reference: Path) -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
     """Real conversations: the first ones of each chat file, and the odd ones of the goldens."""
-    chats = sorted((reference.parent / "data/chat").glob("*.jsonl"))
-    derived = sorted((reference.parent / "goldens/derived").glob("chat_*.jsonl"))
+    chats = sorted((reference / "data/chat").glob("*.jsonl"))
+    derived = sorted((reference / "goldens/derived").glob("chat_*.jsonl"))
     for path in [*chats, *derived]:
         for line in path.read_text(encoding="utf-8").splitlines()[:5]:
             row = json.loads(line)
@@ -316,7 +316,7 @@ def reference_rows(reference: Path) -> Iterator[tuple[list[dict[str, Any]], list
 
 def all_templates(reference: Path) -> dict[str, str]:
     found = {name: read_named(name) for name in TEMPLATE_NAMES}
-    folder = reference.parent / "data/tokenizers"
+    folder = reference / "data/tokenizers"
     for path in (folder / "templates").glob("*.jinja"):
         found[path.stem] = path.read_text(encoding="utf-8")
     for path in folder.glob("*/tokenizer_config.json"):

@@ -260,7 +260,7 @@ def tokenizers(
 ) -> dict[str, PreTrainedTokenizerFast]:
     """Each reference tokenizer, loaded again from a folder that holds its fast form."""
     loaded = {}
-    for path in sorted((reference.parent / "data/tokenizers").iterdir()):
+    for path in sorted((reference / "data/tokenizers").iterdir()):
         if (path / "tokenizer_config.json").exists():
             home = tmp_path_factory.mktemp(path.name)
             AutoTokenizer.from_pretrained(path).save_pretrained(home)
@@ -290,7 +290,7 @@ def alternating_chats(reference: Path) -> list[Conversation]:
     """Real conversations of user and assistant in turn, from three data sets."""
     chats = []
     for name in ("gsm8k_chat_openai", "mt_bench_multiturn", "sharegpt_dummy"):
-        path = reference.parent / f"data/chat/{name}.jsonl"
+        path = reference / f"data/chat/{name}.jsonl"
         for line in path.read_text(encoding="utf-8").splitlines()[:20]:
             row = json.loads(line)
             turns = row.get("messages") or row["conversations"]

@@ -37,12 +37,7 @@ class FormatOptions:
     @classmethod
     def of(cls, entry: DatasetEntry, data: DataSection) -> FormatOptions:
         """The options that a data set entry and the section around it ask for."""
-        properties = _default_properties()
-        if entry.message_field_role:
-            properties["role"] = entry.message_field_role
-        if entry.message_field_content:
-            properties["content"] = entry.message_field_content
-        properties |= entry.message_property_mappings or {}
+        properties = _default_properties() | (entry.message_property_mappings or {})
         return cls(
             field=entry.field,
             field_messages=entry.field_messages,
