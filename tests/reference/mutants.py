@@ -1,9 +1,10 @@
 """Changed copies of our package, each trained in turn; a program, so that nothing else is touched.
 
-usage: python -m tests.reference.mutants SOURCE FOLDER
+usage: python -m tests.reference.mutants SOURCE FOLDER SET
 
-SOURCE is ``src/tunesmith``. Prints ``{mutant: verdict}`` as JSON: what the comparison with the loop
-by hand found first, "equal" where it found nothing, or "raised ..." where there was no comparison.
+SOURCE is ``src/tunesmith``, SET a name in ``SETS``. Prints ``{mutant: verdict}`` as JSON: what the
+comparison with the loop by hand found first, "equal" where it found nothing, or "raised ..." where
+there was no comparison.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Mutant:
     layout: str = "packed, accumulation 4"
 
 
-MUTANTS = [
+USUAL = [
     Mutant(
         "no shift",
         "data/collate.py",
@@ -44,22 +45,10 @@ MUTANTS = [
         "targets[start : end - 1] = sample.input_ids[:-1]",
     ),
     Mutant(
-        "weights not shifted with their tokens",
-        "data/collate.py",
-        "return sample.target_weights()[1:]",
-        "return sample.target_weights()[:-1]",
-    ),
-    Mutant(
         "eos not trained",
         "data/render.py",
         "closing = [(token, pieces[-1][1]) for token in self._closing(tokens)]",
         "closing = [(token, False) for token in self._closing(tokens)]",
-    ),
-    Mutant(
-        "eos not appended",
-        "data/render.py",
-        "return [*closing, eos]",
-        "return closing",
     ),
     Mutant(
         "prompt trained too",
@@ -81,24 +70,6 @@ MUTANTS = [
         'batch.targets["weights"].sum())})).backward()',
     ),
     Mutant(
-        "accumulation not divided",
-        "engine/step.py",
-        "value / (totals[name] or 1.0)",
-        "4 * value / (totals[name] or 1.0)",
-    ),
-    Mutant(
-        "only the last micro-batch",
-        "engine/step.py",
-        "for batch in microbatches:",
-        "for batch in microbatches[-1:]:",
-    ),
-    Mutant(
-        "gradients of the step before stay",
-        "engine/step.py",
-        "run.optimizer.zero_grad()",
-        "pass",
-    ),
-    Mutant(
         "no clipping",
         "engine/step.py",
         "clip(run.policy.parameters(), run.mesh, run.max_norm)",
@@ -111,12 +82,6 @@ MUTANTS = [
         "set_rates(run.optimizer, run.schedule, state.step + 1)",
     ),
     Mutant(
-        "warm-up starts above 0",
-        "optim/schedules.py",
-        "return step / max(1, self.warmup) if step < self.warmup else None",
-        "return (step + 1) / max(1, self.warmup) if step < self.warmup else None",
-    ),
-    Mutant(
         "decay on norms",
         "optim/groups.py",
         "return not name.startswith(norms) and UNDECAYED_NAMES.search(name.lower()) is None",
@@ -124,23 +89,10 @@ MUTANTS = [
         kind="full",
     ),
     Mutant(
-        "no decay on the embedding",
-        "optim/groups.py",
-        "embeddings.parameters[name] = parameter",
-        "plain.parameters[name] = parameter",
-        kind="full",
-    ),
-    Mutant(
         "betas swapped",
         "optim/build.py",
         '"betas": (self.section.beta1, self.section.beta2),',
         '"betas": (self.section.beta2, self.section.beta1),',
-    ),
-    Mutant(
-        "eps is Adam's usual one, not the config's",
-        "optim/build.py",
-        '"eps": self.section.epsilon,',
-        '"eps": 1e-8,',
     ),
     Mutant(
         "adapter scaled by 1, not alpha / r",
@@ -165,13 +117,6 @@ MUTANTS = [
         layout="unpacked, accumulation 1",
     ),
     Mutant(
-        "scales of the 4-bit base not quantised",
-        "models/quantize.py",
-        '"bnb_4bit_use_double_quant": True,',
-        '"bnb_4bit_use_double_quant": False,',
-        kind="qlora",
-    ),
-    Mutant(
         "fp4 for nf4",
         "models/quantize.py",
         '"bnb_4bit_quant_type": "nf4",',
@@ -179,6 +124,67 @@ MUTANTS = [
         kind="qlora",
     ),
 ]
+
+FURTHER = [
+    Mutant(
+        "weights not shifted with their tokens",
+        "data/collate.py",
+        "return sample.target_weights()[1:]",
+        "return sample.target_weights()[:-1]",
+    ),
+    Mutant(
+        "eos not appended",
+        "data/render.py",
+        "return [*closing, eos]",
+        "return closing",
+    ),
+    Mutant(
+        "accumulation not divided",
+        "engine/step.py",
+        "value / (totals[name] or 1.0)",
+        "4 * value / (totals[name] or 1.0)",
+    ),
+    Mutant(
+        "only the last micro-batch",
+        "engine/step.py",
+        "for batch in microbatches:",
+        "for batch in microbatches[-1:]:",
+    ),
+    Mutant(
+        "gradients of the step before stay",
+        "engine/step.py",
+        "run.optimizer.zero_grad()",
+        "pass",
+    ),
+    Mutant(
+        "warm-up starts above 0",
+        "optim/schedules.py",
+        "return step / max(1, self.warmup) if step < self.warmup else None",
+        "return (step + 1) / max(1, self.warmup) if step < self.warmup else None",
+    ),
+    Mutant(
+        "no decay on the embedding",
+        "optim/groups.py",
+        "embeddings.parameters[name] = parameter",
+        "plain.parameters[name] = parameter",
+        kind="full",
+    ),
+    Mutant(
+        "eps is Adam's usual one, not the config's",
+        "optim/build.py",
+        '"eps": self.section.epsilon,',
+        '"eps": 1e-8,',
+    ),
+    Mutant(
+        "scales of the 4-bit base not quantised",
+        "models/quantize.py",
+        '"bnb_4bit_use_double_quant": True,',
+        '"bnb_4bit_use_double_quant": False,',
+        kind="qlora",
+    ),
+]
+
+SETS = {"usual": USUAL, "further": FURTHER}
 # Positions that do not restart in a pack are not here: rotary attention sees distances alone, so
 # that such a mutant computes the same.
 
@@ -249,12 +255,13 @@ class Trials:
         return found[0] if found else "equal"
 
 
-def main(source, folder):
+def main(source, folder, name):
     warnings.simplefilter("ignore")
     trials = Trials(Path(source).resolve(), Path(folder).resolve())
-    runs = dict.fromkeys((mutant.kind, mutant.layout) for mutant in MUTANTS)
+    mutants = SETS[name]
+    runs = dict.fromkeys((mutant.kind, mutant.layout) for mutant in mutants)
     verdicts = {f"{UNCHANGED}, {', '.join(run)}": trials.check_unchanged(*run) for run in runs}
-    verdicts |= {mutant.name: trials.check(mutant) for mutant in MUTANTS}
+    verdicts |= {mutant.name: trials.check(mutant) for mutant in mutants}
     print(json.dumps(verdicts, indent=1))
 
 

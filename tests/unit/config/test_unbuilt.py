@@ -105,7 +105,13 @@ def test_every_key_of_axolotl_is_known(reference):
 ENTRY_LEGACY = {
     f"{listed}[].{name}"
     for listed in ("datasets", "test_datasets")
-    for name in ("preprocess_shards", "trust_remote_code", "conversation")
+    for name in (
+        "preprocess_shards",
+        "trust_remote_code",
+        "conversation",
+        "message_field_role",
+        "message_field_content",
+    )
 }
 
 
