@@ -185,8 +185,8 @@ FURTHER = [
 ]
 
 SETS = {"usual": USUAL, "further": FURTHER}
-# Positions that do not restart in a pack are not here: rotary attention sees distances alone, so
-# that such a mutant computes the same.
+"""Positions that do not restart in a pack are in none: rotary attention sees distances alone, so
+that such a mutant computes the same."""
 
 
 def apply(mutant, package):
