@@ -82,6 +82,7 @@ def test_a_step_on_a_quantised_base_is_peft_and_bitsandbytes_by_hand(folder, tmp
     # In evaluation mode bitsandbytes rounds the scales of 4-bit weights on some CPUs
     # (models.repacking); a training step by hand never sees that.
     theirs.train()
+    ours.train()
     batch = batch_of((11,))
     output = policy_of(ours)(batch, Want(coefficients_T=batch.targets["weights"]))
     ids = batch.inputs["input_ids"][None]
