@@ -64,7 +64,7 @@ def policy_logits(policy: Policy, prompts: Prompts) -> list[Tensor]:
     ]
     batch = collate(samples, index=(0, 0), capacity=max(map(len, prompts)))
     device = next(policy.parameters()).device
-    with evaluating(policy):
+    with evaluating(policy), policy.without_autocast():
         logits = policy(batch.to(device), Want(logps=False, logits=True)).logits_TV
     lengths = [len(ids) for ids in prompts]
     return [part.float().cpu() for part in torch.split(logits, lengths)]

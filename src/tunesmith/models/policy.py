@@ -11,7 +11,8 @@ the same for every architecture whose head ``models.heads`` knows. Any other run
 from __future__ import annotations
 
 import hashlib
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -114,6 +115,15 @@ class Policy(nn.Module):
         if self.compute_dtype is None:
             return nullcontext()
         return torch.autocast(device, dtype=self.compute_dtype)
+
+    @contextmanager
+    def without_autocast(self) -> Iterator[None]:
+        """The weights multiply in their own dtype inside, as whoever loads them has it."""
+        before, self.compute_dtype = self.compute_dtype, None
+        try:
+            yield
+        finally:
+            self.compute_dtype = before
 
     def _run(
         self, module: nn.Module, places: Places, batch: Batch

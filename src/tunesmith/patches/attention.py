@@ -81,6 +81,7 @@ def attend(
     by itself; without, the mask rules, and causality where there is none.
     """
     _refuse_the_unknown(module, kwargs)
+    query, key, value = _as_autocast_has_it(query, key, value)
     scaling = kwargs.get("scaling")
     scoring = Scoring(
         scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
@@ -107,6 +108,19 @@ def attend(
     else:
         out = varlen_attention(query, key, value, segments, longest, scoring=scoring)
     return out.transpose(1, 2).contiguous(), None
+
+
+def _as_autocast_has_it(*tensors: Tensor) -> list[Tensor]:
+    """The tensors in autocast's dtype, as torch's own attention takes them.
+
+    Under autocast rotary embeddings of fp32 weights leave fp32 queries beside bf16 values: no
+    kernel takes such a pair, and the fp32 one is many times slower.
+    """
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return list(tensors)
+    dtype = torch.get_autocast_dtype(device)
+    return [tensor.to(dtype) for tensor in tensors]
 
 
 def _refuse_the_unknown(module: torch.nn.Module, kwargs: dict[str, Any]) -> None:

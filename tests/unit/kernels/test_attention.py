@@ -180,13 +180,14 @@ def test_flash_is_the_reference_forward_and_backward(window, heads, value_dim):
 
 @pytest.mark.gpu
 @needs_gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_flash_does_not_wait_for_the_device():
     draw = torch.Generator().manual_seed(3)
     q, k, v = (torch.randn(1, 4, 64, 64, generator=draw).cuda().bfloat16() for _ in range(3))
     edges = torch.tensor([0, 40, 64], dtype=torch.int32, device="cuda")
     varlen_attention(q, k, v, edges, 40, scoring=Scoring(0.2))
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         varlen_attention(q, k, v, edges, 40, scoring=Scoring(0.2))
     finally:
         torch.cuda.set_sync_debug_mode("default")
