@@ -93,8 +93,9 @@ oldest: ## the tests with the oldest versions that pyproject.toml allows
 	$(OLDEST)/bin/$(PIP) -c $(OLDEST)/pins -e '.[dev]'
 	$(OLDEST)/bin/python -m pytest -n $(WORKERS) --ignore tests/house -W default
 
-docs: $(VENV)/.dev ## check README and docs: links, commands, code blocks
-	$(PYTEST) -q tests/house/test_docs.py
+docs: $(VENV)/.dev ## write the generated pages anew; check links, commands, code blocks
+	$(BIN)/python scripts/make_docs.py
+	$(PYTEST) -q tests/house/test_docs.py tests/docs
 
 bench: $(VENV)/.dev ## run the benchmarks under benchmarks/ and print their JSON results
 	@test -d benchmarks || { echo 'there are no benchmarks/ yet'; exit 1; }

@@ -103,3 +103,45 @@ def test_nothing_names_one_machine() -> None:
                 line = text.count("\n", 0, found.start()) + 1
                 wrong.append(f"{path.relative_to(ROOT)}:{line}: {what}: {found.group()[:60]}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_generated_pages_are_what_the_source_gives() -> None:
+    from scripts.make_docs import pages
+
+    stale = [
+        str(path.relative_to(ROOT))
+        for path, text in pages().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+    assert not stale, f"run `make docs`: {', '.join(stale)}"
+
+
+def test_no_reference_page_outlives_its_section() -> None:
+    from scripts.make_docs import REFERENCE, pages
+
+    assert {*REFERENCE.glob("*.md")} <= set(pages())
+
+
+def test_the_architecture_names_every_module() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    part = text[text.index("## What stands today") :]
+    missing = []
+    for path in sorted((ROOT / "src/tunesmith").rglob("*.py")):
+        package, *rest = path.relative_to(ROOT / "src/tunesmith").with_suffix("").parts
+        if rest == ["__init__"] or not rest:
+            name = f"**`{package}/`**" if rest else f"| `{package}` |"
+            name = "**`tunesmith/`**" if package == "__init__" else name
+        elif rest[-1] == "__init__":
+            continue
+        else:
+            name = f"| `{'.'.join(rest)}` |"
+        if name not in part:
+            missing.append(name)
+    assert not missing, f"run `make docs`: {missing}"
+
+
+def test_the_list_of_axolotls_keys_is_the_recorded_one(reference: Path) -> None:
+    from scripts.make_docs import axolotl_keys
+
+    table = (reference / "reference/config-keys.tsv").read_text(encoding="utf-8").splitlines()
+    assert axolotl_keys() == [line.partition("\t")[0] for line in table[1:]]

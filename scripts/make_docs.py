@@ -1,0 +1,279 @@
+#!/usr/bin/env python3
+"""Write what the documents take from the source: the reference of keys, the list of modules.
+
+    python scripts/make_docs.py           # write what is stale
+    python scripts/make_docs.py --check   # exit 1 if something is
+
+One page for each section of the config, their index, the support table of axolotl's keys, and
+"What stands today" in `docs/architecture.md`, between its two markers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from tunesmith.config import legacy
+from tunesmith.config.docs import type_in_words, written
+from tunesmith.config.flat import Leaf, leaves
+from tunesmith.config.schema import RunConfig
+from tunesmith.config.unbuilt import unbuilt_keys
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src/tunesmith"
+ARCHITECTURE = ROOT / "docs/architecture.md"
+REFERENCE = ROOT / "docs/reference"
+AXOLOTL_KEYS = REFERENCE / "axolotl-keys.txt"
+BEGIN, END = "<!-- modules: written by scripts/make_docs.py -->", "<!-- modules: end -->"
+GENERATED = "<!-- Written by scripts/make_docs.py from the source; `make docs` writes it anew. -->"
+
+# From the top down, as the architecture has them.
+FLOORS = (
+    *("cli", "launch", "runs", "engine", "export", "report", "serve"),
+    *("objectives", "rollout", "checkpoint", "models"),
+    *("data", "patches", "parallel", "optim", "tracking", "kernels", "dist", "config"),
+)
+
+SECTION_FOOT = """
+`tunesmith config explain KEY your.yaml` says the same of one key, with its value in your file and
+who set it. All sections: [reference](README.md).
+"""
+INDEX_HEAD = """
+# Reference: every key of the YAML
+
+A config is flat: the sections only sort this reference. Each key can also be given on the command
+line (`--learning-rate 1e-5`, `--datasets.0.path rows.jsonl`), where it wins over the file.
+"""
+SUPPORT_HEAD = """
+# axolotl's keys, one by one
+
+axolotl knows {n} key paths (with those of its plugins, and of its cloud file, here under `cloud:`).
+Each of them is answered; none is dropped in silence. What *your* file uses,
+`tunesmith config validate your.yaml` says.
+"""
+
+# What `legacy` does beyond its tables.
+_ANOTHER_WAY: Mapping[str, str] = {"bfloat16": "`bf16: true`", "float32": "`bf16: false`"}
+_FIXED: Mapping[str, str] = {
+    "save_safetensors": "weights are always safetensors (`false` is refused)",
+    "tokenizer_use_fast": "tokenizers are always the fast ones",
+}
+
+# Old keys of a data set's entry, answered by `legacy_data`.
+_OF_AN_ENTRY: Mapping[str, tuple[str, str]] = {
+    "message_field_role": ("read another way", "`message_property_mappings: {role: ...}`"),
+    "message_field_content": ("read another way", "`message_property_mappings: {content: ...}`"),
+    "preprocess_shards": ("left out", "rows are prepared once"),
+    "trust_remote_code": ("refused", "scripts of data sets are never run: take it out"),
+}
+
+STATES: Mapping[str, str] = {
+    "read": "means here what it means in axolotl",
+    "read another way": "an older or other spelling: read as the key that means the same",
+    "left out": "changes no result here: left out, with a notice where it asks for something",
+    "refused": "removed or harmful: a problem that says what to write instead",
+    "not built": "belongs to what is not built yet: a problem that names it, unless it is off",
+}
+
+
+def pages() -> dict[Path, str]:
+    """Every generated file and its text."""
+    found = {REFERENCE / f"{name}.md": section_page(name) for name in RunConfig.model_fields}
+    found[REFERENCE / "README.md"] = index_page()
+    found[REFERENCE / "support.md"] = support_page()
+    found[ARCHITECTURE] = with_modules(ARCHITECTURE.read_text(encoding="utf-8"))
+    return found
+
+
+# --- the sections ---------------------------------------------------------------------------------
+
+
+def section_page(section: str) -> str:
+    """The keys of one section: type, default, meaning, when they matter, and who reads them."""
+    lines = [GENERATED, "", f"# {section}", "", _title(section), ""]
+    lines += _table("key", "type", "default", "what it does", "has no effect while", "read by")
+    lines += [_row(*_cells(leaf)) for leaf in leaves().values() if leaf.section == section]
+    return "\n".join(lines) + "\n" + SECTION_FOOT
+
+
+def _cells(leaf: Leaf) -> list[str]:
+    readers = ", ".join(f"`{name.removeprefix('tunesmith.')}`" for name in leaf.info.readers)
+    default = "required" if leaf.required else f"`{written(leaf.default)}`"
+    idle = leaf.info.why if leaf.info.when else ""
+    return [f"`{leaf.flat}`", type_in_words(leaf), default, leaf.doc, idle, readers]
+
+
+def index_page() -> str:
+    """The sections, each with what it is about and how many keys it has."""
+    lines = [GENERATED, INDEX_HEAD]
+    lines += _table("section", "what it is about", "keys")
+    for section in RunConfig.model_fields:
+        count = sum(leaf.section == section for leaf in leaves().values())
+        lines.append(_row(f"[{section}]({section}.md)", _title(section), str(count)))
+    lines += ["", "[Support of axolotl's keys](support.md)"]
+    return "\n".join(lines) + "\n"
+
+
+def _title(section: str) -> str:
+    home = RunConfig.model_fields[section].annotation
+    assert home is not None
+    return (home.__doc__ or "").strip().splitlines()[0]
+
+
+# --- axolotl's keys -------------------------------------------------------------------------------
+
+
+def axolotl_keys() -> list[str]:
+    """The key paths that axolotl's config classes declare, as they stood when the list was made."""
+    return AXOLOTL_KEYS.read_text(encoding="utf-8").split()
+
+
+def state_of(path: str) -> tuple[str, str]:
+    """(one of `STATES`, what is said about it) for one of axolotl's key paths.
+
+    Raises:
+        LookupError: nothing in the source answers for the key.
+    """
+    flat = path.removeprefix("cloud:")
+    if flat in leaves():
+        return "read", leaves()[flat].section
+    block = next((name for name in _around(flat) if name in unbuilt_keys()), None)
+    if block is not None:
+        return "not built", unbuilt_keys()[block].capability
+    listed, bracket, entry_key = flat.rpartition("[].")
+    if bracket and listed in ("datasets", "test_datasets") and entry_key in _OF_AN_ENTRY:
+        return _OF_AN_ENTRY[entry_key]
+    for table, state in ((_other_spellings(), "read another way"), (_left_out(), "left out")):
+        if flat in table:
+            return state, table[flat]
+    if flat in legacy._REFUSED:
+        why, fix = legacy._REFUSED[flat]
+        return "refused", f"{why}: {fix}"
+    raise LookupError(f"nothing answers for axolotl's key `{path}`")
+
+
+def _around(flat: str) -> Iterator[str]:
+    """The key itself, then the blocks that it lies in."""
+    parts = flat.split(".")
+    for end in range(len(parts), 0, -1):
+        name = ".".join(parts[:end])
+        yield name
+        yield name.removesuffix("[]")
+
+
+def _other_spellings() -> dict[str, str]:
+    found = {old: f"`{new}`" for old, new in legacy._RENAMED.items()} | dict(_ANOTHER_WAY)
+    for name, attention in legacy._ATTENTION_SWITCHES.items():
+        found[name] = f"`attn_implementation: {attention}`" if attention else "the machine decides"
+    for name in legacy._BNB_KEYS:
+        found[name] = f"`bnb_config_kwargs: {{{name}: ...}}`"
+    return found
+
+
+def _left_out() -> dict[str, str]:
+    ignored = {name: why for why, names in legacy._IGNORED.items() for name in names.split()}
+    return ignored | dict(_FIXED)
+
+
+def support_page() -> str:
+    """What becomes of each of axolotl's keys, by state."""
+    keys = axolotl_keys()
+    states = {path: state_of(path) for path in keys}
+    lines = [GENERATED, SUPPORT_HEAD.format(n=len(keys))]
+    lines += _table("state", "what that means", "key paths")
+    for state, meaning in STATES.items():
+        count = sum(found == state for found, _ in states.values())
+        lines.append(_row(state, meaning, str(count)))
+    for state in STATES:
+        chosen = {path: what for path, (found, what) in states.items() if found == state}
+        lines += ["", f"## {state[0].upper()}{state[1:]}", "", *_of_state(state, chosen)]
+    return "\n".join(lines) + "\n"
+
+
+def _of_state(state: str, chosen: Mapping[str, str]) -> list[str]:
+    """One row a key where each has its own answer; one row an answer where many share it."""
+    if state in ("read another way", "refused"):
+        head = "read as" if state != "refused" else "why, and what to write"
+        return [*_table("key", head), *(_row(f"`{k}`", what) for k, what in chosen.items())]
+    together: dict[str, list[str]] = {}
+    for path, what in chosen.items():
+        together.setdefault(what, []).append(path)
+    head = {"read": "section", "left out": "because", "not built": "belongs to"}[state]
+    lines = _table(head, "keys")
+    for what in sorted(together, key=str.lower):
+        label = f"[{what}]({what}.md)" if state == "read" else what
+        lines.append(_row(label, " ".join(f"`{path}`" for path in together[what])))
+    return lines
+
+
+# --- the modules ----------------------------------------------------------------------------------
+
+
+def with_modules(text: str) -> str:
+    """The architecture page with its list of modules written anew."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{ARCHITECTURE} lacks the markers {BEGIN} ... {END}")
+    return before + "\n".join([BEGIN, "", *module_lines(), "", END]) + after
+
+
+def module_lines() -> Iterator[str]:
+    """Every package from the top floor down, and each of its files with one line."""
+    yield from _package_lines("", SOURCE.glob("*.py"))
+    for package in FLOORS:
+        folder = SOURCE / package
+        if folder.is_dir():
+            yield ""
+            yield from _package_lines(package, folder.rglob("*.py"))
+
+
+def _package_lines(package: str, files: Iterable[Path]) -> Iterator[str]:
+    home = SOURCE / package
+    yield f"**`{package or 'tunesmith'}/`** {_first_line(home / '__init__.py')}"
+    yield ""
+    yield from _table("module", "what it is")
+    for path in sorted(files):
+        if path.name != "__init__.py":
+            name = ".".join(path.relative_to(home).with_suffix("").parts)
+            yield _row(f"`{name}`", _first_line(path))
+
+
+def _first_line(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return " ".join(docstring.partition("\n\n")[0].split()).replace("``", "`")
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def _table(*heads: str) -> list[str]:
+    return [_row(*heads), "|" + "---|" * len(heads)]
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def main() -> int:
+    """Write or compare; the exit code says whether something was stale under ``--check``."""
+    parser = argparse.ArgumentParser(description="Write what the documents take from the source.")
+    parser.add_argument("--check", action="store_true", help="write nothing, name what is stale")
+    check = parser.parse_args().check
+    stale = [
+        path
+        for path, text in pages().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+    for path in stale:
+        print(f"{'stale' if check else 'written'}: {path.relative_to(ROOT)}")
+        if not check:
+            path.write_text(pages()[path], encoding="utf-8")
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
