@@ -5,7 +5,8 @@ Dimensions: T tokens of a prompt, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,17 @@ def make_prompts(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     return [list(tokenizer.encode(text)) for text in TEXTS]
 
 
+@contextmanager
+def whole_products() -> Iterator[None]:
+    """Products of fp32 numbers in fp32 inside: TensorFloat-32 would hide what is looked for."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 @torch.no_grad()
 def policy_logits(policy: Policy, prompts: Prompts) -> list[Tensor]:
     """The trained policy's own logits, [T, V] float32 on the CPU for each prompt."""
@@ -64,7 +76,7 @@ def policy_logits(policy: Policy, prompts: Prompts) -> list[Tensor]:
     ]
     batch = collate(samples, index=(0, 0), capacity=max(map(len, prompts)))
     device = next(policy.parameters()).device
-    with evaluating(policy), policy.without_autocast():
+    with evaluating(policy), policy.without_autocast(), whole_products():
         logits = policy(batch.to(device), Want(logps=False, logits=True)).logits_TV
     lengths = [len(ids) for ids in prompts]
     return [part.float().cpu() for part in torch.split(logits, lengths)]
@@ -74,7 +86,7 @@ def policy_logits(policy: Policy, prompts: Prompts) -> list[Tensor]:
 def plain_logits(model: nn.Module, prompts: Prompts) -> list[Tensor]:
     """The logits of a transformers or peft model, one prompt at a time, [T, V] float32."""
     device = next(model.parameters()).device
-    with evaluating(model):
+    with evaluating(model), whole_products():
         return [
             model(input_ids=torch.tensor([list(ids)], device=device)).logits[0].float().cpu()
             for ids in prompts

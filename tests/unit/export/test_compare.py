@@ -74,3 +74,22 @@ def test_no_gap_to_the_base_is_refused():
     with pytest.raises(RunError, match="nothing was learned: it equals"):
         require_different(logits, logits, Path("out"), "it")
     assert require_different(logits, [logits[0] + 1], Path("out"), "it") == 1.0
+
+
+def test_logits_are_compared_without_tf32():
+    """On a GPU, TensorFloat-32 moves logits by more than the fp32 limit (2e-3 on an H100)."""
+    seen = []
+
+    class Model(torch.nn.Linear):
+        def forward(self, input_ids):
+            seen.append(torch.get_float32_matmul_precision())
+            return type("Output", (), {"logits": torch.zeros(1, input_ids.shape[1], 3)})
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        plain_logits(Model(1, 1), [[1, 2]])
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert seen == ["highest"]
