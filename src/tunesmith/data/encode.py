@@ -13,6 +13,13 @@ from tokenizers import Tokenizer
 from tunesmith.errors import ModelError
 
 
+_CUT = "\N{REPLACEMENT CHARACTER}"
+"""What a decoder writes for bytes that are no whole character."""
+
+_LONGEST_CHARACTER = 4
+"""Bytes of UTF-8, and so tokens, that one character takes at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """Token ids, and for each token the half-open span of the characters that it covers.
@@ -75,4 +82,18 @@ class Encoder:
 
     def text_of(self, token: int) -> str:
         """The token's own text, special tokens included."""
-        return str(self._tokenizer.decode([token], skip_special_tokens=False))
+        return self._decode([token])
+
+    def texts_of(self, tokens: Sequence[int]) -> list[str]:
+        """Each token's text; a character of several tokens stands with the last of them."""
+        texts, open_bytes = [], list[int]()
+        for token in tokens:
+            open_bytes.append(token)
+            text = self._decode(open_bytes)
+            is_cut = text.endswith(_CUT) and len(open_bytes) < _LONGEST_CHARACTER
+            texts.append("" if is_cut else text)
+            open_bytes = open_bytes if is_cut else []
+        return texts
+
+    def _decode(self, tokens: list[int]) -> str:
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=False))

@@ -208,12 +208,11 @@ class Renderer:
     def _view(self, sample: TokenSample, kind: str) -> list[TokenView]:
         views = []
         weights = sample.target_weights().tolist()
-        for number, (token, weight) in enumerate(
-            zip(sample.input_ids.tolist(), weights, strict=True)
-        ):
+        ids = sample.input_ids.tolist()
+        texts = self._encoder.texts_of(ids)
+        for number, (token, text, weight) in enumerate(zip(ids, texts, weights, strict=True)):
             reason = "trains" if weight else "a piece that does not train"
             reason = reason if number else NO_TARGET
-            text = self._encoder.text_of(token)
             views.append(TokenView(text, token, weight, None, "", kind, reason))
         return views
 

@@ -88,6 +88,7 @@ def view_turns(
     ]
     whole = plain(text)
     views = []
+    told = 0  # a character of several tokens is told once, with the first of them
     for number, (token, (start, end)) in enumerate(
         zip(encoded.ids.tolist(), encoded.offsets.tolist(), strict=True)
     ):
@@ -96,7 +97,7 @@ def view_turns(
         trains = bool(trained[number]) and number > 0
         views.append(
             TokenView(
-                whole[start:end] or text_of(token),
+                whole[max(start, told) : end] if end > start else text_of(token),
                 token,
                 float(trains),
                 message,
@@ -105,6 +106,7 @@ def view_turns(
                 _reason(number, start, end, mask, trains=trains),
             )
         )
+        told = max(told, end)
     return views
 
 

@@ -203,6 +203,15 @@ def test_explain_shows_text_and_pieces(folder: Path) -> None:
     assert {view.field for view in made.explain(Text("a"))[0]} == {"text"}
 
 
+def test_a_character_of_several_tokens_is_told_once(folder: Path) -> None:
+    text = "Grüße 🎉 日本語"
+    made = Renderer(settings(folder, "chatml", eos="</s>"))
+    (views,) = made.explain(chat(("user", "u"), ("assistant", text)))
+    assert text in "".join(view.text for view in views)
+    (views,) = made.explain(Segments((Segment(text, True),), special_tokens=False))
+    assert "".join(view.text for view in views) == text
+
+
 # --- proofs ---------------------------------------------------------------------------------------
 
 
