@@ -64,12 +64,17 @@ class Found:
     holds: Holds
     changed: tuple[tuple[str, Any, Any], ...] = ()
 
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing left to do: the same run, finished."""
+        return self.holds is Holds.FINISHED and not self.changed
+
 
 def look(output_dir: Path, plan: Mapping[str, Any]) -> Found:
     """Compare the directory with a plan (as ``RunPlan.to_json`` gives it).
 
     Raises:
-        RunError: ``plan.json`` is there and cannot be read (exit 5).
+        RunError: ``plan.json`` or ``tunesmith.json`` is there and cannot be read (exit 5).
     """
     path = output_dir / PLAN
     if not path.exists():
@@ -84,8 +89,33 @@ def look(output_dir: Path, plan: Mapping[str, Any]) -> Found:
             where=str(path),
             exit_code=ExitCode.DAMAGED,
         ) from error
-    holds = Holds.FINISHED if (output_dir / DONE).exists() else Holds.UNFINISHED
-    return Found(holds, changed)
+    return Found(Holds.FINISHED if _is_finished(output_dir) else Holds.UNFINISHED, changed)
+
+
+def read_record(output_dir: Path) -> dict[str, Any]:
+    """What a finished run says about itself.
+
+    Raises:
+        RunError: ``tunesmith.json`` cannot be read (exit 5).
+    """
+    path = output_dir / DONE
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(
+            f"the record of the finished run in this folder cannot be read: {error}",
+            hint=f"delete {DONE} to have the model written again from the last checkpoint",
+            where=str(path),
+            exit_code=ExitCode.DAMAGED,
+        ) from error
+    return record
+
+
+def _is_finished(output_dir: Path) -> bool:
+    """Whether the export was completed, and every file of it is still there."""
+    if not (output_dir / DONE).exists():
+        return False
+    return all((output_dir / name).is_file() for name in read_record(output_dir)["files"])
 
 
 def _changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

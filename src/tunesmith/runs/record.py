@@ -20,7 +20,8 @@ from tunesmith.runs.folder import PLAN
 from tunesmith.runs.material import Material
 from tunesmith.runs.plan import RunPlan
 from tunesmith.runs.preflight.probe import Finding
-from tunesmith.tracking.build import build_trackers
+from tunesmith.tracking.build import METRICS_FILE, build_trackers
+from tunesmith.tracking.trackers import Tracker
 
 CONFIG = "config.yaml"
 LEDGER = "ledger.json"
@@ -51,13 +52,24 @@ def as_yaml(config: RunConfig) -> str:
 
 
 class Recorder:
-    """A callback that writes ``metrics.jsonl``; with a device that runs ahead, one step late."""
+    """A callback that writes ``metrics.jsonl``; with a device that runs ahead, one step late.
 
-    def __init__(self, plan: RunPlan, output_dir: Path, *, resumed_step: int) -> None:
+    Nothing is touched before the run starts. ``last_evaluation`` is that of the run before the
+    interruption until a resumed run has one of its own.
+    """
+
+    def __init__(self, plan: RunPlan, output_dir: Path) -> None:
         self.last_evaluation: dict[str, float] = {}
-        self._trackers = build_trackers(plan.config.tracking, output_dir, resumed_step=resumed_step)
+        self._tracking = plan.config.tracking
+        self._output_dir = output_dir
+        self._trackers: list[Tracker] = []
         self._late = plan.device.value != "cpu"
         self._unwritten: StepReport | None = None
+
+    def run_started(self, run: Run, state: TrainState) -> None:
+        """Open the trackers at this step."""
+        self._trackers = build_trackers(self._tracking, self._output_dir, resumed_step=state.step)
+        self.last_evaluation = _earlier_evaluation(self._output_dir / METRICS_FILE)
 
     def step_finished(self, run: Run, state: TrainState, report: StepReport) -> None:
         """Write this step's line, or the one before it."""
@@ -98,6 +110,16 @@ class Recorder:
     def _write(self, step: int, metrics: Mapping[str, Any]) -> None:
         for tracker in self._trackers:
             tracker.log(step, metrics)
+
+
+def _earlier_evaluation(path: Path) -> dict[str, float]:
+    """The last evaluation among the lines that a resumed run keeps; empty where there is none."""
+    found: dict[str, float] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        if "eval_loss" in record:
+            found = {name: float(v) for name, v in record.items() if name != "step"}
+    return found
 
 
 def _earlier_preflight(output_dir: Path) -> list[Any]:

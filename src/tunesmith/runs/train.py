@@ -21,7 +21,7 @@ from tunesmith.engine.signals import StopFlag, listening
 from tunesmith.patches.patch import applied
 from tunesmith.runs.assemble import Assembled, assemble
 from tunesmith.runs.finish import finish
-from tunesmith.runs.folder import Holds, look, refuse_other_run
+from tunesmith.runs.folder import look, read_record, refuse_other_run
 from tunesmith.runs.material import Material
 from tunesmith.runs.plan import RunPlan
 from tunesmith.runs.preflight.check import check as probe
@@ -59,11 +59,11 @@ def train(
     with owning(output_dir), listening(StopFlag()) as stop, applied(plan.patches.patches):
         found = look(output_dir, plan.to_json())
         refuse_other_run(output_dir, found, accepted)
-        saved = find_checkpoint(plan, watchers)
-        if found.holds is Holds.FINISHED and saved is not None:
+        if plan.config.checkpoint.auto_resume and found.is_done:
             watchers.said(f"this run is finished already: {output_dir} holds the model")
-            return Result(output_dir, saved.state, {})
-        recorder = Recorder(plan, output_dir, resumed_step=saved.state.step if saved else 0)
+            return _of_earlier_run(output_dir)
+        saved = find_checkpoint(plan, watchers)
+        recorder = Recorder(plan, output_dir)
         watchers.stage("load")
         with switched(plan):
             assembled = assemble(
@@ -133,6 +133,12 @@ def find_checkpoint(plan: RunPlan, watchers: Watchers) -> Saved | None:
     saved = read(survey.newest)
     watchers.said(f"going on from {survey.newest.name}")
     return saved
+
+
+def _of_earlier_run(output_dir: Path) -> Result:
+    """What the finished run in the folder had returned."""
+    record = read_record(output_dir)
+    return Result(output_dir, TrainState.from_json(record["state"]), record["results"])
 
 
 def _fit(assembled: Assembled) -> TrainState:
