@@ -36,7 +36,7 @@ class ModelSection(Section):
     )
     trust_remote_code: bool = key(
         False,
-        "Run code from the model's repository. Refused unless transformers lacks the class.",
+        "Never obeyed: code of a model's repository is not run; a model that needs it is refused.",
         flat="trust_remote_code",
         readers="tunesmith.models.load",
     )
