@@ -5,7 +5,7 @@
     python scripts/make_docs.py --check   # exit 1 if something is
 
 One page for each section of the config, their index, the support table of axolotl's keys, and
-"What stands today" in `docs/architecture.md`, between its two markers.
+the loop and the list of modules in `docs/architecture.md`, each between two markers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ SOURCE = ROOT / "src/tunesmith"
 ARCHITECTURE = ROOT / "docs/architecture.md"
 REFERENCE = ROOT / "docs/reference"
 AXOLOTL_KEYS = REFERENCE / "axolotl-keys.txt"
-BEGIN, END = "<!-- modules: written by scripts/make_docs.py -->", "<!-- modules: end -->"
+MODULES = "<!-- modules: written by scripts/make_docs.py -->", "<!-- modules: end -->"
+LOOP = "<!-- loop: written by scripts/make_docs.py -->", "<!-- loop: end -->"
 GENERATED = "<!-- Written by scripts/make_docs.py from the source; `make docs` writes it anew. -->"
 
 # From the top down, as the architecture has them.
@@ -84,7 +85,8 @@ def pages() -> dict[Path, str]:
     found = {REFERENCE / f"{name}.md": section_page(name) for name in RunConfig.model_fields}
     found[REFERENCE / "README.md"] = index_page()
     found[REFERENCE / "support.md"] = support_page()
-    found[ARCHITECTURE] = with_modules(ARCHITECTURE.read_text(encoding="utf-8"))
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    found[ARCHITECTURE] = between(LOOP, loop_lines(), between(MODULES, module_lines(), text))
     return found
 
 
@@ -212,13 +214,25 @@ def _of_state(state: str, chosen: Mapping[str, str]) -> list[str]:
 # --- the modules ----------------------------------------------------------------------------------
 
 
-def with_modules(text: str) -> str:
-    """The architecture page with its list of modules written anew."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def between(markers: tuple[str, str], lines: Iterable[str], text: str) -> str:
+    """The text with new lines between two markers of its own."""
+    before, begin, rest = text.partition(markers[0])
+    _, end, after = rest.partition(markers[1])
     if not (begin and end):
-        raise ValueError(f"{ARCHITECTURE} lacks the markers {BEGIN} ... {END}")
-    return before + "\n".join([BEGIN, "", *module_lines(), "", END]) + after
+        raise ValueError(f"{ARCHITECTURE} lacks the markers {markers}")
+    return before + "\n".join([begin, "", *lines, "", end]) + after
+
+
+def loop_lines() -> Iterator[str]:
+    """``fit`` and ``train_step`` as they are in the source."""
+    yield "```python"
+    for name, function in (("loop", "fit"), ("step", "train_step")):
+        source = (SOURCE / f"engine/{name}.py").read_text(encoding="utf-8")
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.FunctionDef) and node.name == function:
+                yield from (ast.get_source_segment(source, node) or "").splitlines()
+                yield from ["", ""] if name == "loop" else []
+    yield "```"
 
 
 def module_lines() -> Iterator[str]:
