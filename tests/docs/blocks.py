@@ -4,10 +4,14 @@ The word behind the language says what a block is for:
 
 * ``sh test``: commands that are run, in the document's order, in one folder, and must succeed; a
   line that ends with ``# exit 2`` must end with that code;
-* ``yaml NAME.yaml``: a file that these commands find under this name; it must be valid;
+* ``text said``: lines that the last command wrote, to the letter; ``...`` stands for others;
+* ``yaml NAME.yaml``: a file that these commands find under this name; it must be valid, unless
+  ``refused`` stands behind the name;
 * ``yaml part``: some keys, valid beside the smallest config;
 * ``jsonl NAME.jsonl``: data that the commands find;
 * ``python test``: statements that are run in the same folder.
+
+What a reader need not see stands in an HTML comment.
 """
 
 from __future__ import annotations
