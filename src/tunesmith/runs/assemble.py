@@ -28,6 +28,7 @@ from tunesmith.models.freeze import train_everything
 from tunesmith.models.load import load_model
 from tunesmith.models.policy import Policy
 from tunesmith.models.quantize import build_quantization
+from tunesmith.models.repacking import keep_values
 from tunesmith.models.state import adapter_state, fill_adapter, full_state
 from tunesmith.models.tokenizer import check_vocabulary, save_tokenizer
 from tunesmith.objectives.objective import Objective
@@ -70,7 +71,10 @@ def assemble(
     """
     objective = build_objective()
     from_base = model is None
-    model = model if model is not None else _load(plan, material, mesh, saved)
+    if model is None:
+        model = _load(plan, material, mesh, saved)
+    else:
+        keep_values(model)  # a 4-bit module of the caller's, too
     adapter = _make_trainable(plan, material, model)
     apply(model, mesh, plan.config.memory)
     policy = _policy(plan, model)
