@@ -205,7 +205,7 @@ def test_a_finished_run_goes_on_where_more_steps_are_accepted(ground, tmp_path):
     more = ("train", path, "--max-steps", 8)
     refused = warm.run(tmp_path, *more)
     assert refused.code == 2
-    accepted = warm.run(tmp_path, *more, "--accept-change", "max_steps", "--accept-change", "steps")
+    accepted = warm.run(tmp_path, *more, "--accept-change", "max_steps")
     assert (accepted.code, accepted.err) == (0, "")
     assert [line["step"] for line in step_lines(tmp_path / "out")] == list(range(1, 9))
     assert json.loads((tmp_path / "out/tunesmith.json").read_text())["state"]["step"] == 8

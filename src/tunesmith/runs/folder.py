@@ -9,7 +9,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from tunesmith.errors import ExitCode, Problem, RunError
+from tunesmith.config.flat import top_leaves
+from tunesmith.errors import ExitCode, RunError
 
 PLAN = "plan.json"
 DONE = "tunesmith.json"
@@ -45,8 +46,11 @@ HARMLESS = frozenset(
 Model and data are compared by content (``IDENTITY``), not by the path that names them.
 """
 
-IDENTITY = ("data_fingerprint", "base_digest", "seed", "steps", "global_batch")
+IDENTITY = ("data_fingerprint", "base_digest")
 """What of a plan must stay for the same run to go on, beside the flat keys."""
+
+DERIVED = ("seed", "steps", "global_batch")
+"""What must stay too, and follows from keys and data: told where none of those tells it."""
 
 
 class Holds(Enum):
@@ -119,13 +123,28 @@ def _is_finished(output_dir: Path) -> bool:
 
 
 def _changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(name, old, new) of everything that differs and matters."""
+    """(name, old, new) of everything that differs and matters; a key left out has its default."""
     before, after = earlier["config"], now["config"]
     keys = sorted((set(before) | set(after)) - HARMLESS)
-    changed = [(k, before.get(k), after.get(k)) for k in keys if before.get(k) != after.get(k)]
+    pairs = [
+        (key, before.get(key, default_of(key)), after.get(key, default_of(key))) for key in keys
+    ]
+    changed = [(key, was, is_) for key, was, is_ in pairs if was != is_]
+    changed += _differences(earlier, now, IDENTITY)
+    return changed or _differences(earlier, now, DERIVED)
+
+
+def _differences(
+    earlier: Mapping[str, Any], now: Mapping[str, Any], names: Collection[str]
+) -> list[tuple[str, Any, Any]]:
     was, is_ = earlier["identity"], now["identity"]
-    changed += [(k, was.get(k), is_.get(k)) for k in IDENTITY if was.get(k) != is_.get(k)]
-    return changed
+    return [(n, was.get(n), is_.get(n)) for n in names if was.get(n) != is_.get(n)]
+
+
+def default_of(key: str) -> Any:
+    """A flat key's default as ``plan.json`` would hold it; None for a key of another version."""
+    leaf = top_leaves().get(key)
+    return json.loads(json.dumps(leaf.default, default=str)) if leaf is not None else None
 
 
 def refuse_other_run(output_dir: Path, found: Found, accepted: Collection[str]) -> None:
@@ -137,17 +156,12 @@ def refuse_other_run(output_dir: Path, found: Found, accepted: Collection[str]) 
     refused = [change for change in found.changed if change[0] not in accepted]
     if not refused:
         return
-    problems = [
-        Problem("changed", f"was {old!r}, is {new!r}", key=name, file=str(output_dir / PLAN))
-        for name, old, new in refused
-    ]
+    what = "the output directory holds another run"
+    told = [f"{name} was {old!r}, is {new!r}" for name, old, new in refused]
+    accept = " ".join(f"--accept-change {name}" for name, _, _ in refused)
     raise RunError(
-        "the output directory holds another run",
-        hint=(
-            "choose another output_dir, undo the change, or go on with it on purpose: "
-            + " ".join(f"--accept-change {name}" for name, _, _ in refused)
-        ),
-        where=str(output_dir),
+        f"{what}: {told[0]}" if len(told) == 1 else "\n  ".join([f"{what}:", *told]),
+        hint=f"choose another output_dir, undo the change, or go on with it on purpose: {accept}",
+        where=str(output_dir / PLAN),
         exit_code=ExitCode.WRONG_INPUT,
-        problems=problems,
     )

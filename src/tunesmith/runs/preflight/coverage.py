@@ -14,7 +14,7 @@ from tunesmith.checkpoint.weights import read_weights, same_tensor
 from tunesmith.data.collate import collate
 from tunesmith.errors import ProbeError
 from tunesmith.models.state import saved_name, trainable_state
-from tunesmith.runs.preflight.probe import Subject, shortened
+from tunesmith.runs.preflight.probe import Subject
 
 ROWS = 4
 TOKENS = 128
@@ -67,8 +67,7 @@ def _nudged(parameters: list[Tensor]) -> Iterator[None]:
 def _backward(subject: Subject) -> None:
     """The gradient of a few short rows, left in ``.grad``."""
     run = subject.run
-    rows = [shortened(sample, TOKENS) for sample in subject.samples(64)]
-    rows = [sample for sample in rows if sample.runs][:ROWS]
+    rows = subject.excerpts(ROWS, TOKENS)
     batch = collate(rows, index=(0, 0), capacity=TOKENS)
     totals: dict[str, float] = {}
     for sample in rows:

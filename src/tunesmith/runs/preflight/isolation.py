@@ -11,7 +11,7 @@ from tunesmith.data.collate import collate
 from tunesmith.data.samples import TokenSample
 from tunesmith.errors import ProbeError
 from tunesmith.models.policy import Want
-from tunesmith.runs.preflight.probe import Subject, shortened
+from tunesmith.runs.preflight.probe import Subject, excerpt
 
 TOKENS = 96
 """Of each document: enough for several attention blocks, little enough for a laptop."""
@@ -45,7 +45,7 @@ def probe_isolation(subject: Subject) -> str:
 
 def _two_documents(subject: Subject) -> tuple[TokenSample, TokenSample]:
     """Two rows of the data, or one row twice where there is only one."""
-    found = [shortened(sample, TOKENS) for sample in subject.samples(2)]
+    found = [excerpt(sample, TOKENS) for sample in subject.samples(2)]
     return found[0], found[-1]
 
 

@@ -10,7 +10,7 @@ from tunesmith.data.collate import collate
 from tunesmith.data.samples import TokenSample
 from tunesmith.errors import ProbeError
 from tunesmith.models.policy import Policy
-from tunesmith.runs.preflight.probe import Subject, shortened
+from tunesmith.runs.preflight.probe import Subject
 
 ROWS = 3
 TOKENS = 256
@@ -25,7 +25,7 @@ def probe_loss(subject: Subject) -> str:
     Raises:
         ProbeError: further than rounding explains.
     """
-    samples = _trained(subject)
+    samples = sorted(subject.excerpts(64, TOKENS), key=len)[:ROWS]
     ours = _our_loss(subject, samples)
     plain = _plain_loss(subject, samples)
     tolerance = TOLERANCES[subject.plan.compute_dtype.value]
@@ -37,18 +37,6 @@ def probe_loss(subject: Subject) -> str:
             where=subject.plan.architecture.class_name,
         )
     return f"{ours:.4f} on {len(samples)} rows, plain transformers {plain:.4f}"
-
-
-def _trained(subject: Subject) -> list[TokenSample]:
-    """A few short rows of the data in which something trains."""
-    cut = [shortened(sample, TOKENS) for sample in subject.samples(64)]
-    some = [sample for sample in cut if sample.runs]
-    if not some:
-        raise ProbeError(
-            f"no row trains anything within its first {TOKENS} tokens",
-            hint="look at the rows with `tunesmith preprocess CONFIG --show 3`",
-        )
-    return sorted(some, key=len)[:ROWS]
 
 
 def _our_loss(subject: Subject, samples: list[TokenSample]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 
@@ -14,6 +15,7 @@ from tunesmith.data.ledger import Ledger
 from tunesmith.data.samples import TokenSample
 from tunesmith.data.stream import MapStream
 from tunesmith.engine.run import Run
+from tunesmith.errors import ProbeError
 from tunesmith.runs.plan import RunPlan
 
 
@@ -40,6 +42,21 @@ class Subject:
         """The first ``limit`` rows of the first epoch, in training order."""
         for row in self.stream.plan_of(0).members[:limit].tolist():
             yield self.train[row]
+
+    def excerpts(self, limit: int, n_tokens: int) -> list[TokenSample]:
+        """At most ``n_tokens`` of each of the first ``limit`` rows in which something trains.
+
+        Raises:
+            ProbeError: no row trains anything.
+        """
+        rows = self.samples(len(self.train))
+        found = list(islice((excerpt(row, n_tokens) for row in rows if row.runs), limit))
+        if not found:
+            raise ProbeError(
+                "no row trains anything",
+                hint="look at the rows with `tunesmith preprocess CONFIG --show 3`",
+            )
+        return found
 
 
 Probe = Callable[[Subject], str]
@@ -73,7 +90,17 @@ def no_trace(run: Run) -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda)
 
 
-def shortened(sample: TokenSample, limit: int) -> TokenSample:
-    """The first ``limit`` tokens of a sample, with their weights."""
-    runs = tuple((a, min(b, limit), w) for a, b, w in sample.runs if a < limit)
-    return TokenSample(sample.input_ids[:limit], runs, sample.source)
+def excerpt(sample: TokenSample, n_tokens: int) -> TokenSample:
+    """At most ``n_tokens`` of a sample around where it begins to train, with their weights.
+
+    A long prompt loses its beginning: cut at the end, it would lose its answer.
+    """
+    first = sample.runs[0][0] if sample.runs else 0
+    start = min(max(0, first - n_tokens // 2), max(0, len(sample) - n_tokens))
+    end = start + n_tokens
+    runs = tuple(
+        (max(a, start) - start, min(b, end) - start, w)
+        for a, b, w in sample.runs
+        if a < end and b > start
+    )
+    return TokenSample(sample.input_ids[start:end], runs, sample.source)
