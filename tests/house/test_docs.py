@@ -145,3 +145,14 @@ def test_the_list_of_axolotls_keys_is_the_recorded_one(reference: Path) -> None:
 
     table = (reference / "reference/config-keys.tsv").read_text(encoding="utf-8").splitlines()
     assert axolotl_keys() == [line.partition("\t")[0] for line in table[1:]]
+
+
+def test_tests_that_documents_name_exist() -> None:
+    named = re.compile(r"`(tests/[\w/.]+\.py)(?:::(\w+))?`")
+    wrong = []
+    for path in _documents():
+        for file, function in named.findall(path.read_text(encoding="utf-8")):
+            text = (ROOT / file).read_text() if (ROOT / file).exists() else ""
+            if not text or (function and f"def {function}(" not in text):
+                wrong.append(f"{path.relative_to(ROOT)}: {file}::{function}")
+    assert not wrong, "\n".join(wrong)
