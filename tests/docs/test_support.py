@@ -1,0 +1,62 @@
+"""The support table says of axolotl's keys what the reader of configs does with them."""
+
+from __future__ import annotations
+
+import pytest
+
+from scripts.make_docs import STATES, axolotl_keys, state_of
+from tests.docs.test_commands import SMALLEST
+from tunesmith.config.read import load
+from tunesmith.errors import ConfigError
+
+QLORA = {"adapter": "qlora", "load_in_4bit": True, "lora_target_linear": True}
+# A value that asks for something, where a word does not.
+ASKING = {"tokenizer_use_fast": False, "rl": "dpo"}
+# Always so, and said only where the config contradicts it.
+SILENT = {"save_safetensors"}
+VALUES = {"dataset_processes": 1, "evaluation_strategy": "no"}
+# The current spelling of the same key in axolotl itself.
+CURRENT = {"type_of_model"}
+
+
+def top_keys(state: str) -> list[str]:
+    keys = [k for k in axolotl_keys() if not {".", "[", ":"} & set(k)]
+    return [key for key in keys if state_of(key)[0] == state]
+
+
+def answer(key: str, value: object) -> tuple[set[str], list[str]]:
+    """The codes of the problems about the key, and the notices that name it."""
+    try:
+        notices = load(SMALLEST | QLORA | {key: value}).notices
+    except ConfigError as error:
+        return {problem.code for problem in error.problems}, []
+    return set(), [notice for notice in notices if key in notice]
+
+
+def test_every_key_has_a_state_and_every_state_a_key() -> None:
+    assert {state_of(path)[0] for path in axolotl_keys()} == set(STATES)
+
+
+@pytest.mark.parametrize("key", top_keys("refused"))
+def test_what_is_refused_is_refused(key: str) -> None:
+    assert answer(key, True) == ({"refused"}, [])
+
+
+@pytest.mark.parametrize("key", top_keys("left out"))
+def test_what_is_left_out_is_said(key: str) -> None:
+    codes, notices = answer(key, ASKING.get(key, "something"))
+    assert not codes
+    assert bool(notices) is (key not in SILENT)
+
+
+@pytest.mark.parametrize("key", top_keys("not built"))
+def test_what_is_not_built_is_named(key: str) -> None:
+    codes, notices = answer(key, ASKING.get(key, "something"))
+    assert codes == {"not-built"} or (not codes and notices)
+
+
+@pytest.mark.parametrize("key", sorted({*top_keys("read another way")} - CURRENT))
+def test_what_is_read_another_way_says_so(key: str) -> None:
+    codes, notices = answer(key, VALUES.get(key, True))
+    assert not codes
+    assert notices
