@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from tunesmith.config.section import Section, key
+
+ProbeName = Literal["conservation", "stops", "isolation", "loss", "coverage"]
 
 
 class PreflightSection(Section):
     """Which probes are left out. The run records that they were."""
 
-    skip: tuple[str, ...] = key(
+    skip: tuple[ProbeName, ...] = key(
         (),
         "Names of probes to leave out.",
         flat="preflight_skip",

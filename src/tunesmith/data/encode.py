@@ -12,7 +12,6 @@ from tokenizers import Tokenizer
 
 from tunesmith.errors import ModelError
 
-
 _CUT = "\N{REPLACEMENT CHARACTER}"
 """What a decoder writes for bytes that are no whole character."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tunesmith.errors import ProbeError
+from tunesmith.errors import ProbeError, TunesmithError
 from tunesmith.runs.preflight.probe import Subject
 
 STEPS = 20_000
@@ -16,7 +16,7 @@ def probe_conservation(subject: Subject) -> str:
     Raises:
         ProbeError: tokens are missing, or a step trains nothing.
     """
-    subject.ledger.check()
+    _balance(subject)
     stream = subject.stream
     epoch_steps = min(subject.plan.steps_per_epoch.value, stream.steps, STEPS)
     seen = dict.fromkeys(subject.train.totals, 0.0)
@@ -33,6 +33,23 @@ def probe_conservation(subject: Subject) -> str:
     if epoch_steps == subject.plan.steps_per_epoch.value:
         _compare(subject, seen)
     return f"{epoch_steps} steps train {seen.get('tokens', 0.0):,.0f} tokens; none is lost"
+
+
+def _balance(subject: Subject) -> None:
+    """The ledger must add up, and say what the prepared data holds."""
+    try:
+        subject.ledger.check()
+    except TunesmithError as error:
+        raise ProbeError(error.message, hint=error.hint, where=error.where) from error
+    accounts = subject.ledger.accounts
+    told = sum(account.tokens_trained + account.tokens_masked for account in accounts)
+    held = int(subject.train.lengths.sum())
+    if told != held:
+        raise ProbeError(
+            f"the ledger tells of {told:,} tokens to train with, the data holds {held:,}",
+            hint="delete the prepared data and prepare it again, and report it",
+            where=", ".join(account.name for account in accounts),
+        )
 
 
 def _compare(subject: Subject, seen: dict[str, float]) -> None:

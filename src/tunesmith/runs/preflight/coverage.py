@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tunesmith.checkpoint.weights import read_weights, same_tensor
+from tunesmith.checkpoint.weights import ADAPTER, read_weights, same_tensor
 from tunesmith.data.collate import collate
 from tunesmith.errors import ProbeError
 from tunesmith.models.state import saved_name, trainable_state
@@ -26,7 +26,8 @@ def probe_coverage(subject: Subject) -> str:
     """How many parameters train, and that each moves and is saved.
 
     Raises:
-        ProbeError: a parameter has no gradient, or is missing from what was saved.
+        ProbeError: a parameter has no gradient, or is missing from what was saved; a part of the
+            adapter does not train.
     """
     parameters = trainable_state(subject.run.policy)
     with _nudged(list(parameters.values())):
@@ -82,13 +83,12 @@ def _find_again(subject: Subject, parameters: dict[str, Tensor]) -> str:
     """Save as a checkpoint would, read back, and compare every trained tensor bit by bit."""
     saved = {saved_name(subject.run.policy, name): p for name, p in parameters.items()}
     if subject.files.n_bytes() > REHEARSED_BYTES:
-        found = {name for name, _ in subject.files.tensors()}
-        _require(saved, found)
+        _require(subject, set(saved), {name for name, _ in subject.files.tensors()})
         return "have a name in the checkpoint (too large to rehearse a save)"
     with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
         subject.files.write(Path(folder))
         again = dict(read_weights(Path(folder), subject.files.stem))
-    _require(saved, set(again))
+    _require(subject, set(saved), set(again))
     for name, parameter in saved.items():
         if not same_tensor(parameter, again[name]):
             raise ProbeError(
@@ -99,11 +99,19 @@ def _find_again(subject: Subject, parameters: dict[str, Tensor]) -> str:
     return "are read back bit by bit"
 
 
-def _require(saved: dict[str, Tensor], found: set[str]) -> None:
-    missing = sorted(set(saved) - found)
+def _require(subject: Subject, trained: set[str], found: set[str]) -> None:
+    """What trains is what is saved; of a whole model, what stands still is saved as well."""
+    missing = sorted(trained - found)
     if missing:
         raise ProbeError(
             f"{len(missing)} trained tensors would not be saved: {missing[0]}",
             hint="report the model; training it would lose these weights",
             where=missing[0],
+        )
+    frozen = sorted(found - trained) if subject.files.stem == ADAPTER else []
+    if frozen:
+        raise ProbeError(
+            f"{len(frozen)} tensors of the adapter do not train: {frozen[0]}",
+            hint="report the model; its adapter would stay what it was at the start",
+            where=frozen[0],
         )
