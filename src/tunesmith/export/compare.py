@@ -10,17 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from tunesmith.checkpoint.modes import evaluating
 from tunesmith.checkpoint.weights import NamedTensors, differing
-from tunesmith.data.collate import collate
-from tunesmith.data.samples import TokenSample
 from tunesmith.errors import ExitCode, RunError
-from tunesmith.models.policy import Policy, Want
+from tunesmith.models.policy import Policy
 
 Prompts = Sequence[Sequence[int]]
 
@@ -67,19 +64,15 @@ def whole_products() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-@torch.no_grad()
 def policy_logits(policy: Policy, prompts: Prompts) -> list[Tensor]:
-    """The trained policy's own logits, [T, V] float32 on the CPU for each prompt."""
-    samples = [
-        TokenSample(np.asarray(ids, dtype=np.int32), ((1, len(ids), 1.0),), f"prompt:{number}")
-        for number, ids in enumerate(prompts)
-    ]
-    batch = collate(samples, index=(0, 0), capacity=max(map(len, prompts)))
-    device = next(policy.parameters()).device
-    with evaluating(policy), policy.without_autocast(), whole_products():
-        logits = policy(batch.to(device), Want(logps=False, logits=True)).logits_TV
-    lengths = [len(ids) for ids in prompts]
-    return [part.float().cpu() for part in torch.split(logits, lengths)]
+    """The trained model's logits, made as whoever loads it will make them.
+
+    With transformers' own attention and in the weights' own dtype, so that what is left between
+    these and a loaded folder's is no other order of summation: that ours agree with the plain ones
+    is what the preflight has shown.
+    """
+    with policy.without_autocast(), policy.plain_attention():
+        return plain_logits(policy.model, prompts)
 
 
 @torch.no_grad()

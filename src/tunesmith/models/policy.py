@@ -125,6 +125,19 @@ class Policy(nn.Module):
         finally:
             self.compute_dtype = before
 
+    @contextmanager
+    def plain_attention(self) -> Iterator[None]:
+        """The model attends as plain transformers would: sdpa, or eager where it has none."""
+        before = self.model.config._attn_implementation
+        try:
+            self.model.set_attn_implementation("sdpa")
+        except ValueError:
+            self.model.set_attn_implementation("eager")
+        try:
+            yield
+        finally:
+            self.model.set_attn_implementation(before)
+
     def _run(
         self, module: nn.Module, places: Places, batch: Batch
     ) -> tuple[Tensor, dict[str, Tensor]]:

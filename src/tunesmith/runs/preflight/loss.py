@@ -15,7 +15,7 @@ from tunesmith.runs.preflight.probe import Subject
 ROWS = 3
 TOKENS = 256
 
-TOLERANCES = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 4e-2}
+TOLERANCES = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 3e-2}
 """Of a mean log-probability: the rounding of one other order of summation in each dtype."""
 
 
@@ -33,7 +33,7 @@ def probe_loss(subject: Subject) -> str:
         names = ", ".join(sample.source for sample in samples)
         raise ProbeError(
             f"the loss is {ours:.6f}, plain transformers gives {plain:.6f} for the rows {names}",
-            hint="report the model; `--preflight-skip loss` trains nevertheless",
+            hint="report the model; `--preflight-skip '[loss]'` trains nevertheless",
             where=subject.plan.architecture.class_name,
         )
     return f"{ours:.4f} on {len(samples)} rows, plain transformers {plain:.4f}"
@@ -57,7 +57,7 @@ def _plain_loss(subject: Subject, samples: list[TokenSample]) -> float:
     """Cross-entropy of the model's own forward, a row at a time, with its own attention."""
     policy = subject.run.policy
     total = weight = 0.0
-    with plain_attention(policy), torch.no_grad():
+    with policy.plain_attention(), torch.no_grad():
         for sample in samples:
             ids = torch.from_numpy(sample.input_ids.astype("int64")).to(subject.run.device)
             weights = torch.from_numpy(sample.target_weights()).to(ids.device)[1:]
@@ -71,19 +71,3 @@ def _nll(policy: Policy, ids: Tensor) -> Tensor:
     with policy.autocast(ids.device.type):
         logits = policy.model(input_ids=ids[None], use_cache=False).logits[0, :-1]
     return F.cross_entropy(logits.float(), ids[1:], reduction="none")
-
-
-class plain_attention:
-    """The model with transformers' own attention for as long as the context lasts."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.model = policy.model
-        self.before = policy.model.config._attn_implementation
-
-    def __enter__(self) -> None:
-        """Choose ``eager``, the plainest of all."""
-        self.model.set_attn_implementation("eager")
-
-    def __exit__(self, *_: object) -> None:
-        """Put back what was chosen."""
-        self.model.set_attn_implementation(self.before)
