@@ -170,6 +170,30 @@ def test_generate_answers_from_the_folder(finished, name, tmp_path):
     assert set(json.loads(done.out)) == {"prompt", "answer"}
 
 
+def test_what_was_learned_by_heart_is_said_and_the_turn_is_ended(ground, tmp_path):
+    config = keys(
+        ground / "base",
+        ground / "chat_template.jsonl",
+        **full(max_steps=150, save_steps=None, save_strategy="no", learning_rate=5e-3),
+    )
+    done = warm.run(tmp_path, "train", write_yaml(tmp_path, config))
+    assert (done.code, done.err) == (0, "")
+    asked = {"Say sun": "sun", "Say moon!": "moon moon", "Say stars!!": "stars stars stars"}
+    words = [word for prompt in asked for word in ("--prompt", prompt)]
+    said = warm.run(tmp_path, "generate", "out", *words, "--max-new-tokens", 40, "--json")
+    assert (said.code, said.err) == (0, "")
+    answers = [json.loads(line) for line in said.out.splitlines()]
+    assert {a["prompt"]: a["answer"] for a in answers} == asked
+
+    # As somebody without tunesmith asks: the end of the turn is a token that the model writes.
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    turns = [{"role": "user", "content": "Say moon!"}]
+    ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt")
+    out = model.generate(**ids, max_new_tokens=40, do_sample=False)
+    assert tokenizer.decode(out[0, ids["input_ids"].shape[1] :]) == "moon moon<|im_end|>"
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_the_recorded_config_trains_the_same_again(finished, name, tmp_path):
     recorded = YAML(typ="safe").load((finished[name] / "config.yaml").read_text())

@@ -19,7 +19,7 @@ from tunesmith.config.read import load
 @click.option("--base", "of_base", is_flag=True, help="Look at the base model instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def evaluate(*, config: str, overrides: Sequence[Override], of_base: bool, as_json: bool) -> None:
-    """The held-out loss of the newest checkpoint in CONFIG's output_dir."""
+    """The held-out loss of the trained model in CONFIG's output_dir."""
     loaded = load(config, overrides)
     show_notices(loaded.notices)
     from tunesmith.runs.evaluate import evaluate as run

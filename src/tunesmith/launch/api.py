@@ -82,7 +82,7 @@ def train(
 
 
 def evaluate(config: Config) -> dict[str, float]:
-    """The held-out loss of the trained model in ``output_dir``, or of the base where none is."""
+    """``eval_loss`` and ``perplexity`` of the trained model in ``output_dir``."""
     return evaluate_run(_config(config))
 
 

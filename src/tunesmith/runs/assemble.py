@@ -28,7 +28,6 @@ from tunesmith.models.freeze import train_everything
 from tunesmith.models.load import load_model
 from tunesmith.models.policy import Policy
 from tunesmith.models.quantize import build_quantization
-from tunesmith.models.repacking import keep_values
 from tunesmith.models.state import adapter_state, fill_adapter, full_state
 from tunesmith.models.tokenizer import check_vocabulary, save_tokenizer
 from tunesmith.objectives.objective import Objective
@@ -37,6 +36,7 @@ from tunesmith.optim.groups import build_groups
 from tunesmith.optim.schedules import build_schedule
 from tunesmith.parallel.apply import apply
 from tunesmith.registry import registry
+from tunesmith.runs.handed import adopt
 from tunesmith.runs.material import Material
 from tunesmith.runs.plan import DTYPES, RunPlan
 
@@ -74,7 +74,9 @@ def assemble(
     if model is None:
         model = _load(plan, material, mesh, saved)
     else:
-        keep_values(model)  # a 4-bit module of the caller's, too
+        adopt(model, plan, mesh.device)
+        if saved is not None and plan.config.adapters.kind is None:
+            model.load_state_dict(_load(plan, material, mesh, saved).state_dict())
     adapter = _make_trainable(plan, material, model)
     apply(model, mesh, plan.config.memory)
     policy = _policy(plan, model)

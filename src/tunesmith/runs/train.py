@@ -22,6 +22,7 @@ from tunesmith.patches.patch import applied
 from tunesmith.runs.assemble import Assembled, assemble
 from tunesmith.runs.finish import finish
 from tunesmith.runs.folder import look, read_record, refuse_other_run
+from tunesmith.runs.handed import lent
 from tunesmith.runs.material import Material
 from tunesmith.runs.plan import RunPlan
 from tunesmith.runs.preflight.check import check as probe
@@ -65,7 +66,7 @@ def train(
         saved = find_checkpoint(plan, watchers)
         recorder = Recorder(plan, output_dir)
         watchers.stage("load")
-        with switched(plan):
+        with switched(plan), lent(model, plan):
             assembled = assemble(
                 plan,
                 material,
