@@ -63,11 +63,3 @@ class TokenizerSection(Section):
         flat="eot_tokens",
         readers="tunesmith.data.masking",
     )
-    default_system_message: str | None = key(
-        None,
-        "The system message of `chatml` when a row has none.",
-        flat="default_system_message",
-        when=lambda c: c.tokenizer.chat_template == "chatml",
-        why="chat_template is not chatml",
-        readers="tunesmith.data.templates",
-    )
