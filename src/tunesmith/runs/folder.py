@@ -104,8 +104,9 @@ def read_record(output_dir: Path) -> dict[str, Any]:
     """
     path = output_dir / DONE
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        record = dict(json.loads(path.read_text(encoding="utf-8")))
+        record["files"] = dict(record["files"])
+    except (ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"the record of the finished run in this folder cannot be read: {error}",
             hint=f"delete {DONE} to have the model written again from the last checkpoint",
