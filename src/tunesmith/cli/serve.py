@@ -16,9 +16,27 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def takes_sampling(function: Function) -> Function:
     """A command's function with the options that say how tokens are chosen."""
     options = (
-        click.option("--max-new-tokens", default=256, show_default=True, help="At most so many."),
-        click.option("--temperature", default=0.0, show_default=True, help="0: the likeliest."),
-        click.option("--top-p", default=1.0, show_default=True, help="Draw from this share only."),
+        click.option(
+            "--max-new-tokens",
+            type=click.IntRange(min=1),
+            default=256,
+            show_default=True,
+            help="At most so many.",
+        ),
+        click.option(
+            "--temperature",
+            type=click.FloatRange(min=0),
+            default=0.0,
+            show_default=True,
+            help="0: the likeliest.",
+        ),
+        click.option(
+            "--top-p",
+            type=click.FloatRange(0, 1, min_open=True),
+            default=1.0,
+            show_default=True,
+            help="Draw from this share only.",
+        ),
         click.option("--seed", default=0, show_default=True, help="Decides what is drawn."),
     )
     for option in reversed(options):
