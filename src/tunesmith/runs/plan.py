@@ -250,13 +250,14 @@ def _sizes(facts: Facts, stream: MapStream, config: RunConfig) -> dict[str, Chos
 
 def _warmup(config: RunConfig, steps: int) -> Chosen[int]:
     optim = config.optim
+    count = count_warmup(optim, steps)
     if optim.warmup_steps is not None:
-        why = "as asked"
+        why = "as asked" if count == optim.warmup_steps else "two for one: the first has rate 0"
     elif optim.warmup_ratio is not None:
         why = f"warmup_ratio {optim.warmup_ratio:g} of {steps} steps"
     else:
         why = "3 % of all steps, at most 100"
-    return Chosen(count_warmup(optim, steps), why, ("warmup_steps", "warmup_ratio"))
+    return Chosen(count, why, ("warmup_steps", "warmup_ratio"))
 
 
 def _rhythm(rhythm: Rhythm, what: str, section: Any) -> Chosen[str]:
