@@ -7,7 +7,6 @@ from typing import Any, Literal
 from tunesmith.config.section import Section, key
 from tunesmith.config.when import has_adapter
 
-READER = "tunesmith.models.adapters"
 ADAPTED: dict[str, Any] = {"when": has_adapter, "why": "adapter is not set"}
 
 
@@ -18,7 +17,8 @@ class AdaptersSection(Section):
         None,
         "`lora`, `qlora` (4-bit base), or nothing for full fine-tuning.",
         flat="adapter",
-        readers=READER,
+        readers="tunesmith.runs.assemble tunesmith.runs.finish tunesmith.runs.plan "
+        "tunesmith.runs.precision",
     )
     rank: int = key(
         8,
@@ -26,7 +26,7 @@ class AdaptersSection(Section):
         flat="lora_r",
         le=65_536,
         ge=1,
-        readers=READER,
+        readers="tunesmith.models.adapters tunesmith.runs.plan",
         **ADAPTED,
     )
     alpha: float = key(
@@ -35,7 +35,7 @@ class AdaptersSection(Section):
         flat="lora_alpha",
         le=1_000_000,
         gt=0,
-        readers=READER,
+        readers="tunesmith.models.adapters",
         **ADAPTED,
     )
     dropout: float = key(
@@ -44,47 +44,41 @@ class AdaptersSection(Section):
         flat="lora_dropout",
         ge=0,
         lt=1,
-        readers=READER,
+        readers="tunesmith.models.adapters",
         **ADAPTED,
     )
     target_modules: tuple[str, ...] | str | None = key(
         None,
         "Names, or one regular expression, of the modules to adapt.",
         flat="lora_target_modules",
-        readers=READER,
+        readers="tunesmith.models.adapters",
         **ADAPTED,
     )
     target_linear: bool = key(
         False,
         "Adapt every linear layer but the head.",
         flat="lora_target_linear",
-        readers=READER,
+        readers="tunesmith.models.adapters",
         **ADAPTED,
     )
     modules_to_save: tuple[str, ...] | None = key(
         None,
         "Modules that train whole and are saved with the adapter.",
         flat="lora_modules_to_save",
-        readers=READER,
+        readers="tunesmith.models.adapters",
         **ADAPTED,
     )
     fan_in_fan_out: bool | None = key(
         None,
         "The base stores weights transposed (Conv1D).",
         flat="lora_fan_in_fan_out",
-        readers=READER,
+        readers="tunesmith.models.adapters",
         **ADAPTED,
     )
     rslora: bool = key(
         False,
         "Scale by alpha / sqrt(r).",
         flat="peft_use_rslora",
-        readers=READER,
+        readers="tunesmith.models.adapters",
         **ADAPTED,
-    )
-    model_dir: str | None = key(
-        None,
-        "An adapter's folder, to merge or to go on from.",
-        flat="lora_model_dir",
-        readers=READER,
     )

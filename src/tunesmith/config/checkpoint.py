@@ -15,7 +15,7 @@ class CheckpointSection(Section):
         "Where everything of the run goes.",
         flat="output_dir",
         min_length=1,
-        readers="tunesmith.runs.assemble",
+        readers="tunesmith.runs.assemble tunesmith.runs.finish tunesmith.runs.train",
     )
     strategy: Literal["no", "steps", "epoch"] | None = key(
         None, "`no`, `steps` or `epoch`.", flat="save_strategy", readers="tunesmith.engine.cadence"
@@ -42,23 +42,23 @@ class CheckpointSection(Section):
         flat="save_total_limit",
         le=1_000_000,
         ge=1,
-        readers="tunesmith.checkpoint.layout",
+        readers="tunesmith.runs.assemble",
     )
     weights_only: bool = key(
         False,
         "Save no optimizer state: such a checkpoint cannot be resumed.",
         flat="save_only_model",
-        readers="tunesmith.checkpoint.save",
+        readers="tunesmith.runs.assemble",
     )
     resume_from: str | None = key(
         None,
         "A checkpoint's folder to go on from.",
         flat="resume_from_checkpoint",
-        readers="tunesmith.runs.assemble",
+        readers="tunesmith.runs.train",
     )
     auto_resume: bool = key(
         True,
         "Go on by itself when `output_dir` holds an unfinished run.",
         flat="auto_resume_from_checkpoints",
-        readers="tunesmith.runs.assemble",
+        readers="tunesmith.runs.train",
     )

@@ -40,20 +40,22 @@ class InlineFormat(Section):
 class DatasetEntry(Section):
     """One data set: where it is, how its rows are read, what of them trains."""
 
-    path: str = key(..., "A hub id, file, folder or glob.", readers="tunesmith.data.sources")
+    path: str = key(
+        ...,
+        "A hub id, file, folder or glob.",
+        readers="tunesmith.data.build tunesmith.data.sources tunesmith.runs.finish",
+    )
     type: str | InlineFormat | None = key(
         None,
         "The format's name, or a mapping of fields and formats; `chat_template` when left out.",
-        readers="tunesmith.data.formats",
+        readers="tunesmith.data.formats.options tunesmith.runs.prepare",
     )
-    name: str | None = key(
-        None, "The hub data set's configuration.", readers="tunesmith.data.sources"
-    )
+    name: str | None = key(None, "The hub data set's configuration.", readers="tunesmith.data.hub")
     split: str | None = key(
         None, "Which split, slices allowed (`train[:10%]`).", readers="tunesmith.data.sources"
     )
     revision: str | None = key(
-        None, "Commit, branch or tag of the hub repository.", readers="tunesmith.data.sources"
+        None, "Commit, branch or tag of the hub repository.", readers="tunesmith.data.hub"
     )
     data_files: str | list[str] | None = key(
         None, "Files inside `path`.", readers="tunesmith.data.sources"
@@ -62,47 +64,49 @@ class DatasetEntry(Section):
         None, "The files' format, when their names do not say.", readers="tunesmith.data.sources"
     )
     field: str | None = key(
-        None, "Field of the text (`completion`).", readers="tunesmith.data.formats.completion"
+        None, "Field of the text (`completion`).", readers="tunesmith.data.formats.options"
     )
     field_messages: str = key(
-        "messages", "Field of the turns.", readers="tunesmith.data.formats.chat"
+        "messages", "Field of the turns.", readers="tunesmith.data.formats.options"
     )
-    field_tools: str = key("tools", "Field of the tools.", readers="tunesmith.data.formats.chat")
+    field_tools: str = key("tools", "Field of the tools.", readers="tunesmith.data.formats.options")
     message_property_mappings: dict[str, str] | None = key(
-        None, "Template key -> row key, for each turn.", readers="tunesmith.data.formats.chat"
+        None, "Template key -> row key, for each turn.", readers="tunesmith.data.formats.options"
     )
     message_field_training: str | None = key(
-        None, "Key of a turn's own wish to train.", readers="tunesmith.data.formats.chat"
+        None, "Key of a turn's own wish to train.", readers="tunesmith.data.formats.options"
     )
     roles: dict[str, list[str]] | None = key(
-        None, "Template role -> names in the rows.", readers="tunesmith.data.formats.chat"
+        None,
+        "Template role -> names in the rows.",
+        readers="tunesmith.data.formats.options tunesmith.runs.prepare",
     )
     roles_to_train: list[str] | None = key(
         None,
         "Roles whose turns train; `[assistant]` when left out.",
-        readers="tunesmith.data.masking",
+        readers="tunesmith.runs.prepare",
     )
     train_on_eos: TrainOn | None = key(
         None,
         "Which ends of turn train: of trained turns, all, the last, none.",
-        readers="tunesmith.data.masking",
+        readers="tunesmith.runs.prepare",
     )
     train_on_eot: TrainOn | None = key(
-        None, "The same for `eot_tokens`.", readers="tunesmith.data.masking"
+        None, "The same for `eot_tokens`.", readers="tunesmith.runs.prepare"
     )
     drop_system_message: bool = key(
-        False, "Leave system turns out.", readers="tunesmith.data.formats.chat"
+        False, "Leave system turns out.", readers="tunesmith.data.formats.options"
     )
     chat_template: str | None = key(
-        None, "This data set's own template.", readers="tunesmith.data.templates"
+        None, "This data set's own template.", readers="tunesmith.runs.prepare"
     )
     chat_template_jinja: str | None = key(
-        None, "Its text or file.", readers="tunesmith.data.templates"
+        None, "Its text or file.", readers="tunesmith.runs.prepare"
     )
     history: Literal["whole", "expand", "last"] | None = key(
         None,
         "Where a template changes earlier turns: `expand` to a sample a turn, or train the `last`.",
-        readers="tunesmith.data.masking",
+        readers="tunesmith.runs.prepare",
     )
 
 
@@ -110,10 +114,16 @@ class DataSection(Section):
     """Which data, and how it is prepared."""
 
     datasets: tuple[DatasetEntry, ...] = key(
-        (), "The data sets to train on.", flat="datasets", readers="tunesmith.data.sources"
+        (),
+        "The data sets to train on.",
+        flat="datasets",
+        readers="tunesmith.data.prepare tunesmith.runs.finish tunesmith.runs.prepare",
     )
     test_datasets: tuple[DatasetEntry, ...] = key(
-        (), "Held-out data sets.", flat="test_datasets", readers="tunesmith.data.prepare"
+        (),
+        "Held-out data sets.",
+        flat="test_datasets",
+        readers="tunesmith.data.prepare tunesmith.runs.prepare",
     )
     val_set_size: float = key(
         0.0,
@@ -121,13 +131,13 @@ class DataSection(Section):
         flat="val_set_size",
         le=1_000_000_000,
         ge=0,
-        readers="tunesmith.data.prepare",
+        readers="tunesmith.data.build tunesmith.data.prepare",
     )
     prepared_path: str | None = key(
         None,
         "Folder of the prepared cache.",
         flat="dataset_prepared_path",
-        readers="tunesmith.data.cache",
+        readers="tunesmith.runs.prepare",
     )
     workers: int | None = key(
         None,
@@ -135,19 +145,19 @@ class DataSection(Section):
         flat="dataset_num_proc",
         le=1024,
         ge=1,
-        readers="tunesmith.data.prepare",
+        readers="tunesmith.runs.prepare",
     )
     shuffle_merged: bool = key(
         True,
         "Shuffle the merged data sets (the order of training is drawn each epoch either way).",
         flat="shuffle_merged_datasets",
-        readers="tunesmith.data.stream",
+        readers="tunesmith.runs.plan",
     )
     curriculum: bool = key(
         False,
         "Keep the order of the data.",
         flat="curriculum_sampling",
-        readers="tunesmith.data.stream",
+        readers="tunesmith.runs.plan",
     )
     train_on_inputs: bool = key(
         False,
@@ -156,13 +166,13 @@ class DataSection(Section):
         when=reads_prompts,
         why="chat data chooses turns by `roles_to_train`",
         alters_training=True,
-        readers="tunesmith.data.formats",
+        readers="tunesmith.data.formats.options tunesmith.data.prepare tunesmith.runs.prepare",
     )
     exact_deduplication: bool = key(
         False,
         "Drop rows that are equal in tokens.",
         flat="dataset_exact_deduplication",
-        readers="tunesmith.data.prepare",
+        readers="tunesmith.data.build tunesmith.data.prepare",
     )
     group_by_length: bool = key(
         False,
@@ -170,5 +180,5 @@ class DataSection(Section):
         flat="group_by_length",
         when=lambda c: not c.packing.sample_packing,
         why="packed rows are all as long",
-        readers="tunesmith.data.stream",
+        readers="tunesmith.runs.plan",
     )

@@ -7,14 +7,12 @@ from typing import Literal
 from tunesmith.config.section import Section, key
 from tunesmith.config.when import has_held_out
 
-READER = "tunesmith.engine.cadence"
-
 
 class EvaluationSection(Section):
     """When to evaluate."""
 
     strategy: Literal["no", "steps", "epoch"] | None = key(
-        None, "`no`, `steps` or `epoch`.", flat="eval_strategy", readers=READER
+        None, "`no`, `steps` or `epoch`.", flat="eval_strategy", readers="tunesmith.engine.cadence"
     )
     steps: float | None = key(
         None,
@@ -22,7 +20,7 @@ class EvaluationSection(Section):
         flat="eval_steps",
         le=1_000_000_000,
         gt=0,
-        readers=READER,
+        readers="tunesmith.engine.cadence",
     )
     per_epoch: float | None = key(
         None,
@@ -32,8 +30,11 @@ class EvaluationSection(Section):
         why="there is no held-out data",
         le=1_000_000,
         ge=0,
-        readers=READER,
+        readers="tunesmith.engine.cadence",
     )
     first: bool = key(
-        False, "Evaluate before the first step too.", flat="eval_first", readers=READER
+        False,
+        "Evaluate before the first step too.",
+        flat="eval_first",
+        readers="tunesmith.engine.cadence",
     )

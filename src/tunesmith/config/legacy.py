@@ -29,6 +29,7 @@ _TRAINER = "it steers another trainer's loader or launcher"
 _SAME = "the result is the same, only the speed may differ"
 _DERIVED = "it is worked out here"
 _SINGLE = "it means nothing on one device"
+_NEVER_REENTRANT = "recomputing is never reentrant here, which trains the same"
 _NOWHERE = "no template reads it, in axolotl neither: give the rows a system turn"
 
 # Reason -> keys that are left out with that reason, wherever they ask for anything.
@@ -57,6 +58,7 @@ _IGNORED: Mapping[str, str] = {
         total_num_tokens total_supervised_tokens is_falcon_derived_model is_llama_derived_model
         is_mistral_derived_model is_qwen_derived_model is_preprocess axolotl_config_path device
         device_map""",
+    _NEVER_REENTRANT: "gradient_checkpointing_kwargs",
     _NOWHERE: "default_system_message",
     _SINGLE: """
         local_rank world_size ddp ddp_timeout ddp_bucket_cap_mb ddp_broadcast_buffers

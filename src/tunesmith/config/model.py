@@ -14,7 +14,7 @@ class ModelSection(Section):
         ...,
         "The base model: a hub id, a local folder, or a `.gguf` file (dequantised at load).",
         flat="base_model",
-        readers="tunesmith.models.load",
+        readers="tunesmith.models.source",
     )
     config_path: str | None = key(
         None,
@@ -26,7 +26,7 @@ class ModelSection(Section):
         None,
         "Commit, branch or tag of the hub repository.",
         flat="revision_of_model",
-        readers="tunesmith.models.load tunesmith.models.tokenizer",
+        readers="tunesmith.models.source",
     )
     class_name: str | None = key(
         None,

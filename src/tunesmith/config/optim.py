@@ -12,13 +12,18 @@ class OptimSection(Section):
     """How weights are updated."""
 
     learning_rate: float = key(
-        ..., "The peak rate.", flat="learning_rate", le=100, gt=0, readers="tunesmith.optim.groups"
+        ...,
+        "The peak rate.",
+        flat="learning_rate",
+        le=100,
+        gt=0,
+        readers="tunesmith.optim.groups tunesmith.optim.schedules",
     )
     optimizer: str = key(
         "adamw_torch_fused",
         "The optimizer's name.",
         flat="optimizer",
-        readers="tunesmith.optim.build",
+        readers="tunesmith.optim.build tunesmith.runs.precision",
     )
     args: dict[str, Any] | str | None = key(
         None,
@@ -68,7 +73,7 @@ class OptimSection(Section):
         "Clip the gradient's global norm; 0 turns it off.",
         flat="max_grad_norm",
         ge=0,
-        readers="tunesmith.optim.clip",
+        readers="tunesmith.runs.assemble",
     )
     schedule: str = key(
         "cosine", "The schedule's name.", flat="lr_scheduler", readers="tunesmith.optim.schedules"
@@ -87,7 +92,7 @@ class OptimSection(Section):
         why="lr_scheduler: constant has no warm-up",
         le=1_000_000_000,
         ge=0,
-        readers="tunesmith.runs.plan",
+        readers="tunesmith.optim.schedules tunesmith.runs.plan",
     )
     warmup_ratio: float | None = key(
         None,
@@ -97,7 +102,7 @@ class OptimSection(Section):
         why="lr_scheduler: constant has no warm-up",
         ge=0,
         le=1,
-        readers="tunesmith.runs.plan",
+        readers="tunesmith.optim.schedules tunesmith.runs.plan",
     )
     cosine_min_lr_ratio: float | None = key(
         None,
@@ -120,7 +125,7 @@ class BatchSection(Section):
         flat="micro_batch_size",
         le=1_000_000,
         ge=1,
-        readers="tunesmith.runs.plan",
+        readers="tunesmith.runs.batches",
     )
     accumulation: int | None = key(
         None,
@@ -128,7 +133,7 @@ class BatchSection(Section):
         flat="gradient_accumulation_steps",
         le=1_000_000,
         ge=1,
-        readers="tunesmith.runs.plan",
+        readers="tunesmith.runs.batches",
     )
     batch_size: int | None = key(
         None,
@@ -136,7 +141,7 @@ class BatchSection(Section):
         flat="batch_size",
         le=1_000_000_000,
         ge=1,
-        readers="tunesmith.runs.plan",
+        readers="tunesmith.runs.batches",
     )
     eval_batch_size: int | None = key(
         None,
@@ -172,7 +177,7 @@ class BatchSection(Section):
         flat="seed",
         lt=2**63,
         ge=0,
-        readers="tunesmith.runs.assemble",
+        readers="tunesmith.runs.assemble tunesmith.runs.plan tunesmith.runs.prepare",
     )
     workers: int | None = key(
         None,
@@ -180,5 +185,5 @@ class BatchSection(Section):
         flat="dataloader_num_workers",
         le=1024,
         ge=0,
-        readers="tunesmith.data.stream",
+        readers="tunesmith.runs.plan",
     )

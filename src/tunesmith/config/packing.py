@@ -17,7 +17,7 @@ class PackingSection(Section):
         flat="sequence_len",
         le=10_000_000,
         ge=2,
-        readers="tunesmith.data.packing tunesmith.data.prepare",
+        readers="tunesmith.data.prepare tunesmith.runs.plan tunesmith.runs.prepare",
     )
     eval_sequence_len: int | None = key(
         None,
@@ -33,7 +33,7 @@ class PackingSection(Section):
         False,
         "Put several documents into a row; each sees only itself.",
         flat="sample_packing",
-        readers="tunesmith.data.packing",
+        readers="tunesmith.runs.plan",
     )
     eval_sample_packing: bool | None = key(
         None,
@@ -47,7 +47,7 @@ class PackingSection(Section):
         None,
         "Fill every micro-batch up to one length (static shapes).",
         flat="pad_to_sequence_len",
-        readers="tunesmith.data.collate",
+        readers="tunesmith.runs.plan",
     )
     sequential: bool = key(
         False,
@@ -55,7 +55,7 @@ class PackingSection(Section):
         flat="sample_packing_sequentially",
         when=is_packed,
         why="sample_packing is not on",
-        readers="tunesmith.data.packing",
+        readers="tunesmith.runs.plan",
     )
     bin_size: int | None = key(
         None,
@@ -65,7 +65,7 @@ class PackingSection(Section):
         why="sample_packing is not on",
         le=10_000_000,
         ge=1,
-        readers="tunesmith.data.packing",
+        readers="tunesmith.runs.plan",
     )
     min_sample_len: int = key(
         2,
@@ -79,5 +79,5 @@ class PackingSection(Section):
         "drop",
         "Rows longer than `sequence_len`: drop, truncate, split or error.",
         flat="excess_length_strategy",
-        readers="tunesmith.data.prepare",
+        readers="tunesmith.data.prepare tunesmith.runs.plan",
     )

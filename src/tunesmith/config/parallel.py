@@ -14,16 +14,16 @@ class PrecisionSection(Section):
         None,
         "bfloat16; `auto` where the device multiplies it well.",
         flat="bf16",
-        readers="tunesmith.runs.plan",
+        readers="tunesmith.runs.precision",
     )
     fp16: bool | None = key(
         None,
         "float16 compute with fp32 weights and a loss scaler.",
         flat="fp16",
-        readers="tunesmith.runs.plan",
+        readers="tunesmith.runs.precision",
     )
     tf32: bool | Literal["auto"] | None = key(
-        None, "TensorFloat-32 for fp32 products.", flat="tf32", readers="tunesmith.runs.plan"
+        None, "TensorFloat-32 for fp32 products.", flat="tf32", readers="tunesmith.runs.train"
     )
     master_weights: Literal["fp32", "bf16"] | None = key(
         None,
@@ -31,7 +31,7 @@ class PrecisionSection(Section):
         flat="master_weights",
         when=lambda c: c.adapters.kind is None,
         why="adapters are always in fp32",
-        readers="tunesmith.runs.plan",
+        readers="tunesmith.runs.precision",
     )
     deterministic: bool = key(
         False,

@@ -16,5 +16,5 @@ class PreflightSection(Section):
         (),
         "Names of probes to leave out.",
         flat="preflight_skip",
-        readers="tunesmith.runs.preflight",
+        readers="tunesmith.runs.train",
     )

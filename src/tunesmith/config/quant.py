@@ -11,10 +11,16 @@ class QuantSection(Section):
     """How frozen base weights are stored."""
 
     load_in_4bit: bool = key(
-        False, "bitsandbytes NF4.", flat="load_in_4bit", readers="tunesmith.models.quantize"
+        False,
+        "bitsandbytes NF4.",
+        flat="load_in_4bit",
+        readers="tunesmith.models.quantize tunesmith.runs.plan",
     )
     load_in_8bit: bool = key(
-        False, "bitsandbytes LLM.int8().", flat="load_in_8bit", readers="tunesmith.models.quantize"
+        False,
+        "bitsandbytes LLM.int8().",
+        flat="load_in_8bit",
+        readers="tunesmith.models.quantize tunesmith.runs.plan",
     )
     bnb_args: dict[str, Any] | None = key(
         None,

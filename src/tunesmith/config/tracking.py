@@ -14,5 +14,5 @@ class TrackingSection(Section):
         flat="logging_steps",
         le=1_000_000_000,
         ge=1,
-        readers="tunesmith.engine.cadence",
+        readers="tunesmith.runs.plan",
     )

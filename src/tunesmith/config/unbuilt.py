@@ -34,6 +34,7 @@ _TABLE: Mapping[str, str] = {
     "reweighted losses": """
         use_eaft liger_use_token_scaling neftune_noise_alpha noisy_embedding_alpha |
         eaft_alpha=1.0 eaft_k=20""",
+    "going on from an adapter": "lora_model_dir |",
     "training on several devices": """
         deepspeed deepcompile fsdp fsdp_config dp_shard_size=1 dp_replicate_size=1
         context_parallel_size=1 sequence_parallel_degree=1 tensor_parallel_size=1

@@ -67,7 +67,7 @@ def choose_held_out(digests: Digests, wanted: HoldOut) -> NDArray[np.bool_]:
         DataError: nothing would be left to train on.
     """
     count = wanted.count(len(digests))
-    if count == 0:
+    if count == 0 or len(digests) == 0:  # that no row is left is told by the ledger, not here
         return np.zeros(len(digests), dtype=np.bool_)
     distinct, group, copies = np.unique(digests, return_inverse=True, return_counts=True)
     key = wanted.seed.to_bytes(16, "little", signed=True)

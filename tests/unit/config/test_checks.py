@@ -127,7 +127,7 @@ CASES = [
         {"adapter": "lora", "lora_target_modules": []},
         "missing",
         "lora_target_linear",
-        {"lora_model_dir": "out"},
+        {"lora_target_linear": True},
     ),
     (
         {"adapter": "lora", "lora_target_modules": "(q"},

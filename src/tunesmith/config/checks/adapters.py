@@ -40,9 +40,9 @@ def qlora_is_4bit(config: RunConfig) -> Iterator[Problem]:
 
 
 def has_targets(config: RunConfig) -> Iterator[Problem]:
-    """An adapter says what it adapts, unless it comes from a folder that says it."""
+    """An adapter says what it adapts."""
     adapters = config.adapters
-    if adapters.kind is None or adapters.model_dir is not None:
+    if adapters.kind is None:
         return
     if not adapters.target_linear and not adapters.target_modules:
         yield missing(
@@ -71,6 +71,6 @@ def targets_are_readable(config: RunConfig) -> Iterator[Problem]:
 RULES: tuple[Rule, ...] = (
     Rule(("load_in_4bit", "load_in_8bit", "adapter"), quantised_base),
     Rule(("adapter", "load_in_4bit", "load_in_8bit"), qlora_is_4bit),
-    Rule(("adapter", "lora_target_linear", "lora_target_modules", "lora_model_dir"), has_targets),
+    Rule(("adapter", "lora_target_linear", "lora_target_modules"), has_targets),
     Rule(("lora_target_modules",), targets_are_readable),
 )
