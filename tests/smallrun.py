@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from ruamel.yaml import YAML
 
@@ -81,10 +81,19 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     return path
 
 
-@cache
 def base(folder: Path) -> Path:
-    """The base model, made once in a process."""
+    """A random Llama and its tokenizer in ``folder``, as a hub would give them."""
     return make_base(folder / "base")
+
+
+@pytest.fixture(scope="session")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``base``, a model, and for each format ``<format>.jsonl``."""
+    folder = tmp_path_factory.mktemp("ground")
+    base(folder)
+    for name, (rows, _) in ROWS.items():
+        write_rows(folder / f"{name}.jsonl", rows)
+    return folder
 
 
 def keys(model: Path, data: Path, **changes: Any) -> dict[str, Any]:
