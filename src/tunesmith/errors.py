@@ -77,6 +77,19 @@ class TunesmithError(Exception):
         if exit_code is not None:
             self.exit_code = exit_code
 
+    def __str__(self) -> str:
+        """What, where and what to change, for whoever sees the exception itself."""
+        lines = [self.message]
+        if self.where and not self.problems:
+            lines.append(f"  at: {self.where}")
+        for problem in self.problems:
+            key = f"{problem.key}: " if problem.key else ""
+            lines.append(f"  {problem.place}: {key}{problem.message}")
+            lines += [f"    fix: {problem.fix}"] if problem.fix else []
+        if not self.problems:
+            lines.append(f"  fix: {self.hint}")
+        return "\n".join(lines)
+
 
 class ConfigError(TunesmithError):
     """The config is wrong; ``problems`` holds every problem, ordered by line."""

@@ -128,10 +128,14 @@ def find_newest_valid(output_dir: Path) -> Path | None:
 
 
 def surplus(output_dir: Path, *, keep: int | None, best_step: int | None) -> list[Path]:
-    """The checkpoints beyond the ``keep`` newest, oldest first, and never the best one."""
+    """The checkpoints beyond the ``keep`` newest, oldest first, and never the best one.
+
+    Folders without our manifest are somebody else's.
+    """
     if keep is None:
         return []
-    old = checkpoints(output_dir)[max(keep, 1) :]
+    ours = [path for path in checkpoints(output_dir) if (path / MANIFEST).is_file()]
+    old = ours[max(keep, 1) :]
     return [path for path in reversed(old) if step_of(path) != best_step]
 
 

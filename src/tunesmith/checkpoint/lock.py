@@ -21,11 +21,19 @@ def owning(output_dir: Path) -> Iterator[None]:
     behind means nothing by itself.
 
     Raises:
-        RunError: exit 6, naming the process that holds it.
+        RunError: exit 6, naming the process that holds it; exit 2, there can be no such folder.
     """
-    output_dir.mkdir(parents=True, exist_ok=True)
     path = output_dir / LOCK
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise RunError(
+            f"{output_dir} cannot be written to: {error.strerror or error}",
+            hint="name a folder of yours in output_dir",
+            where="output_dir",
+            exit_code=ExitCode.WRONG_INPUT,
+        ) from error
     try:
         _take(descriptor, path)
         os.ftruncate(descriptor, 0)

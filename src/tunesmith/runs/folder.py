@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from tunesmith.checkpoint.load import Saved
 from tunesmith.config.flat import top_leaves
 from tunesmith.errors import ExitCode, RunError
 
@@ -31,6 +32,10 @@ HARMLESS = frozenset(
         "eval_strategy",
         "eval_first",
         "eval_batch_size",
+        "micro_batch_size",
+        "gradient_accumulation_steps",
+        "batch_size",
+        "gradient_checkpointing",
         "resume_from_checkpoint",
         "auto_resume_from_checkpoints",
         "preflight_skip",
@@ -45,6 +50,9 @@ HARMLESS = frozenset(
 
 Model and data are compared by content (``IDENTITY``), not by the path that names them.
 """
+
+FOREIGN = ("config.json", "adapter_config.json", "*.safetensors", "*.bin", "checkpoint-*")
+"""What a run would overwrite, or mix with its own."""
 
 IDENTITY = ("data_fingerprint", "base_digest")
 """What of a plan must stay for the same run to go on, beside the flat keys."""
@@ -78,10 +86,12 @@ def look(output_dir: Path, plan: Mapping[str, Any]) -> Found:
     """Compare the directory with a plan (as ``RunPlan.to_json`` gives it).
 
     Raises:
-        RunError: ``plan.json`` or ``tunesmith.json`` is there and cannot be read (exit 5).
+        RunError: ``plan.json`` or ``tunesmith.json`` is there and cannot be read (exit 5); there is
+            no plan, but a model or checkpoints of somebody else (exit 2).
     """
     path = output_dir / PLAN
     if not path.exists():
+        _refuse_foreign(output_dir)
         return Found(Holds.NOTHING)
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
@@ -94,6 +104,28 @@ def look(output_dir: Path, plan: Mapping[str, Any]) -> Found:
             exit_code=ExitCode.DAMAGED,
         ) from error
     return Found(Holds.FINISHED if _is_finished(output_dir) else Holds.UNFINISHED, changed)
+
+
+def of_checkpoint(saved: Saved, plan: Mapping[str, Any]) -> Found:
+    """What changed since the run that wrote a checkpoint, by its plan where that lies beside it."""
+    beside = saved.path.parent / PLAN
+    if beside.is_file():
+        return look(saved.path.parent, plan)
+    earlier = {"config": plan["config"], "identity": saved.identity}
+    return Found(Holds.UNFINISHED, tuple(_changes(earlier, plan)))
+
+
+def _refuse_foreign(output_dir: Path) -> None:
+    """Raise where a run would overwrite what it did not make (the base model's own folder, too)."""
+    found = sorted(path.name for glob in FOREIGN for path in output_dir.glob(glob))
+    if not found:
+        return
+    raise RunError(
+        f"the output directory holds a model that no run of tunesmith made: {', '.join(found[:3])}",
+        hint="choose another output_dir, or move these files away",
+        where=str(output_dir),
+        exit_code=ExitCode.WRONG_INPUT,
+    )
 
 
 def read_record(output_dir: Path) -> dict[str, Any]:
@@ -157,7 +189,8 @@ def refuse_other_run(output_dir: Path, found: Found, accepted: Collection[str]) 
     refused = [change for change in found.changed if change[0] not in accepted]
     if not refused:
         return
-    what = "the output directory holds another run"
+    kind = "checkpoint" if output_dir.name.startswith("checkpoint-") else "output directory"
+    what = f"the {kind} holds another run"
     told = [f"{name} was {old!r}, is {new!r}" for name, old, new in refused]
     accept = " ".join(f"--accept-change {name}" for name, _, _ in refused)
     raise RunError(

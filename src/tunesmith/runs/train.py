@@ -21,7 +21,7 @@ from tunesmith.engine.signals import StopFlag, listening
 from tunesmith.patches.patch import applied
 from tunesmith.runs.assemble import Assembled, assemble
 from tunesmith.runs.finish import finish
-from tunesmith.runs.folder import look, read_record, refuse_other_run
+from tunesmith.runs.folder import look, of_checkpoint, read_record, refuse_other_run
 from tunesmith.runs.handed import lent
 from tunesmith.runs.material import Material
 from tunesmith.runs.plan import RunPlan
@@ -63,7 +63,7 @@ def train(
         if plan.config.checkpoint.auto_resume and found.is_done:
             watchers.said(f"this run is finished already: {output_dir} holds the model")
             return _of_earlier_run(output_dir)
-        saved = find_checkpoint(plan, watchers)
+        saved = find_checkpoint(plan, watchers, accepted)
         recorder = Recorder(plan, output_dir)
         watchers.stage("load")
         with switched(plan), lent(model, plan):
@@ -76,7 +76,8 @@ def train(
                 stop=stop,
                 model=model,
             )
-            findings = preflight(assembled, plan, material, watchers) if saved is None else []
+            proven = saved is not None and not (accepted or plan.config.checkpoint.resume_from)
+            findings = [] if proven else preflight(assembled, plan, material, watchers)
             write_records(plan, material, findings, output_dir)
             watchers.stage("train")
             state = _fit(assembled)
@@ -117,11 +118,21 @@ def preflight(
     return probe(subject, skip=plan.config.preflight.skip, tell=watchers.probed)
 
 
-def find_checkpoint(plan: RunPlan, watchers: Watchers) -> Saved | None:
-    """The checkpoint to go on from: the one named, else the newest that is whole, else none."""
+def find_checkpoint(plan: RunPlan, watchers: Watchers, accepted: Collection[str]) -> Saved | None:
+    """The checkpoint to go on from: the one named, else the newest that is whole, else none.
+
+    Raises:
+        RunError: exit 2, the one named is of another run, and not every change was accepted.
+    """
     section = plan.config.checkpoint
     if section.resume_from:
-        return read(Path(section.resume_from))
+        named = read(Path(section.resume_from))
+        refuse_other_run(named.path, of_checkpoint(named, plan.to_json()), accepted)
+        left = plan.steps.value - named.state.step
+        watchers.said(
+            f"going on from {named.path}: {max(0, left)} of {plan.steps.value} steps left"
+        )
+        return named
     if not section.auto_resume:
         return None
     output_dir = Path(section.output_dir)

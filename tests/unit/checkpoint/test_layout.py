@@ -115,6 +115,7 @@ def test_the_manifest_lists_every_file_with_its_hash(tmp_path):
 def test_which_ones_are_surplus(tmp_path, keep, best, gone):
     for step in range(1, 6):
         (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / layout.MANIFEST).touch()
     surplus = layout.surplus(tmp_path, keep=keep, best_step=best)
     assert [layout.step_of(path) for path in surplus] == gone
 
