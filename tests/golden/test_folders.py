@@ -60,9 +60,8 @@ def test_rotation_removes_only_what_has_our_manifest(ground, tmp_path):
 def test_a_checkpoint_of_another_run_is_refused_until_accepted(ground, tmp_path):
     start(ground, tmp_path / "a", save_steps=1, max_steps=2)
     named = str(tmp_path / "a" / "checkpoint-1")
-    error = refused(
-        ground, tmp_path / "b", resume_from_checkpoint=named, learning_rate=1e-3, max_steps=2
-    )
+    changes = {"resume_from_checkpoint": named, "max_steps": 2}
+    error = refused(ground, tmp_path / "b", learning_rate=1e-3, **changes)
     assert "the checkpoint holds another run: learning_rate was 0.01, is 0.001" in error.message
     shutil.move(tmp_path / "a" / "plan.json", tmp_path / "plan.json")
     error = refused(ground, tmp_path / "b", seed=8, **changes)
