@@ -26,7 +26,7 @@ class CheckpointSection(Section):
         flat="save_steps",
         le=1_000_000_000,
         gt=0,
-        readers="tunesmith.engine.cadence",
+        readers="tunesmith.engine.cadence tunesmith.runs.plan",
     )
     per_epoch: float | None = key(
         None,
@@ -34,7 +34,7 @@ class CheckpointSection(Section):
         flat="saves_per_epoch",
         le=1_000_000,
         ge=0,
-        readers="tunesmith.engine.cadence",
+        readers="tunesmith.engine.cadence tunesmith.runs.plan",
     )
     keep: int | None = key(
         None,

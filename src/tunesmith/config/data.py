@@ -43,7 +43,8 @@ class DatasetEntry(Section):
     path: str = key(
         ...,
         "A hub id, file, folder or glob.",
-        readers="tunesmith.data.build tunesmith.data.sources tunesmith.runs.finish",
+        readers="tunesmith.data.build tunesmith.data.sources tunesmith.runs.estimate "
+        "tunesmith.runs.finish",
     )
     type: str | InlineFormat | None = key(
         None,
@@ -131,7 +132,7 @@ class DataSection(Section):
         flat="val_set_size",
         le=1_000_000_000,
         ge=0,
-        readers="tunesmith.data.build tunesmith.data.prepare",
+        readers="tunesmith.data.build tunesmith.data.prepare tunesmith.runs.prepare",
     )
     prepared_path: str | None = key(
         None,

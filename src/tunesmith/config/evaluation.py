@@ -20,7 +20,7 @@ class EvaluationSection(Section):
         flat="eval_steps",
         le=1_000_000_000,
         gt=0,
-        readers="tunesmith.engine.cadence",
+        readers="tunesmith.engine.cadence tunesmith.runs.plan",
     )
     per_epoch: float | None = key(
         None,
@@ -30,7 +30,7 @@ class EvaluationSection(Section):
         why="there is no held-out data",
         le=1_000_000,
         ge=0,
-        readers="tunesmith.engine.cadence",
+        readers="tunesmith.engine.cadence tunesmith.runs.plan",
     )
     first: bool = key(
         False,

@@ -19,7 +19,7 @@ from tunesmith.export.merge import merge as fold
 from tunesmith.launch import local
 from tunesmith.runs.evaluate import evaluate as evaluate_run
 from tunesmith.runs.plan import RunPlan, make_plan
-from tunesmith.runs.prepare import prepare, prepare_sample
+from tunesmith.runs.prepare import prepare, prepare_preview
 from tunesmith.runs.train import Result
 from tunesmith.runs.watchers import Watchers
 
@@ -45,13 +45,13 @@ def plan(config: Config) -> RunPlan:
 
 
 def preview(config: Config, limit: int = 10) -> list[dict[str, Any]]:
-    """The first prepared samples as plain dicts.
+    """The first prepared samples as plain dicts, whether they will be held out or not.
 
     Each has ``input_ids``, ``labels``, ``weights`` and ``source``; ``labels`` are the ids where a
     token trains and -100 elsewhere, not shifted.
     """
-    material = prepare_sample(_config(config), limit)
-    return [_as_dict(material.train[row]) for row in range(min(limit, len(material.train)))]
+    samples = prepare_preview(_config(config), limit)
+    return [_as_dict(samples[row]) for row in range(min(limit, len(samples)))]
 
 
 def steps(config: Config, n: int) -> list[list[str]]:
@@ -76,6 +76,7 @@ def train(
     six methods of ``tunesmith.engine.events.Callback``.
     """
     rows = None if data is None else [dict(row) for row in data]
+    config = _with_objects(config, has_data=rows is not None, model=model)
     return local.start(
         _config(config), Watchers(callbacks=tuple(callbacks)), given=rows, model=model
     )
@@ -89,6 +90,18 @@ def evaluate(config: Config) -> dict[str, float]:
 def merge(path: str | Path, output_dir: str | Path | None = None) -> Path:
     """The folder of the base model with the adapter in ``path`` folded in."""
     return fold(Path(path), None if output_dir is None else Path(output_dir))
+
+
+def _with_objects(config: Config, *, has_data: bool, model: PreTrainedModel | None) -> Config:
+    """A mapping of keys in which objects stand for the keys that would name them."""
+    if not isinstance(config, Mapping):
+        return config
+    keys = dict(config)
+    if has_data:
+        keys.setdefault("datasets", [{"path": "data"}])
+    if model is not None:
+        keys.setdefault("base_model", model.name_or_path)
+    return keys
 
 
 def _config(config: Config) -> RunConfig:

@@ -14,6 +14,7 @@ from tunesmith.data.records import Lint
 from tunesmith.data.templates import ChatTemplate
 from tunesmith.models.facts import Architecture
 from tunesmith.models.source import LocatedModel
+from tunesmith.runs.estimate import Estimate
 from tunesmith.runs.plan import Facts
 
 
@@ -23,7 +24,8 @@ class Material:
 
     ``template`` is the chat template that is saved with the model (None: no data set uses one).
     ``stop_ids`` end a turn; ``stops_expected`` says whether any format of the run trains one.
-    ``identity`` names base and data by content. ``estimated``: the data is only a sample.
+    ``identity`` names base and data by content. ``estimate`` stands for the whole
+    data in a plan where only a sample is prepared.
     """
 
     base: LocatedModel
@@ -38,7 +40,7 @@ class Material:
     stops_expected: bool
     identity: Mapping[str, str]
     from_cache: bool
-    estimated: bool = False
+    estimate: Estimate | None = None
 
     @property
     def pad_id(self) -> int:
@@ -48,12 +50,14 @@ class Material:
 
     def facts(self, environment: Environment) -> Facts:
         """What a plan is made from."""
+        data = self.estimate or self
         return Facts(
             environment=environment,
             architecture=self.architecture,
-            train=self.train,
-            held_out=self.held_out,
+            train=data.train,
+            held_out=data.held_out,
             pad_id=self.pad_id,
             identity=self.identity,
-            estimated=self.estimated,
+            estimated=self.estimate is not None,
+            note=self.estimate.note if self.estimate else "",
         )

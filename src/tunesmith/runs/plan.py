@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
+from tunesmith.config.checkpoint import CheckpointSection
 from tunesmith.config.environment import Environment, to_json
+from tunesmith.config.evaluation import EvaluationSection
 from tunesmith.config.flat import to_flat
 from tunesmith.config.packing import PackingSection
 from tunesmith.config.schema import RunConfig
@@ -31,7 +33,8 @@ from tunesmith.runs.precision import compute_dtype, weights_dtype
 class Facts:
     """What a plan is made from, beside the config: the machine, the model, the data.
 
-    ``identity`` names base and data by content. ``estimated`` says that the data is a sample.
+    ``identity`` names base and data by content. ``estimated`` says that the data is a
+    guess from a sample, and ``note`` how it was made.
     """
 
     environment: Environment
@@ -41,6 +44,7 @@ class Facts:
     pad_id: int
     identity: Mapping[str, str]
     estimated: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,7 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
     )
     compute = compute_dtype(config, facts.environment)
     global_batch = micro.value * summed.value
+    guess = (facts.estimated, facts.estimated and config.batch.max_steps is None)
     return RunPlan(
         config=config,
         identity={
@@ -142,9 +147,9 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
         accumulation=summed,
         global_batch=Chosen(global_batch, "micro batch x accumulation x 1 device"),
         **_sizes(facts, stream, config),
-        warmup_steps=_warmup(config, stream.steps),
-        evaluate=_rhythm(cadence.evaluations, "held-out data", config.evaluation),
-        save=_rhythm(cadence.saves, "checkpoints", config.checkpoint),
+        warmup_steps=_warmup(config, stream.steps, guess=guess[1]),
+        evaluate=_rhythm(cadence.evaluations, "held-out data", config.evaluation, guess),
+        save=_rhythm(cadence.saves, "checkpoints", config.checkpoint, guess),
     )
 
 
@@ -233,9 +238,10 @@ def _sizes(facts: Facts, stream: MapStream, config: RunConfig) -> dict[str, Chos
     split, guess = facts.train, facts.estimated
     per_epoch = next(s for s in range(1, 1 << 40) if stream.epoch_at(s) >= 1.0 - 1e-9)
     asked = config.batch.max_steps is not None
+    rows = "prepared rows to train on" + (f": {facts.note}" if facts.note else "")
     why = "max_steps" if asked else f"num_epochs {config.batch.num_epochs:g}"
     return {
-        "rows": Chosen(len(split), "prepared rows to train on", ("datasets",), guess),
+        "rows": Chosen(len(split), rows, ("datasets",), guess),
         "tokens": Chosen(int(split.lengths.sum()), "their tokens", ("datasets",), guess),
         "trained_tokens": Chosen(
             round(float(sum(t.sum() for t in split.totals.values()))),
@@ -248,7 +254,7 @@ def _sizes(facts: Facts, stream: MapStream, config: RunConfig) -> dict[str, Chos
     }
 
 
-def _warmup(config: RunConfig, steps: int) -> Chosen[int]:
+def _warmup(config: RunConfig, steps: int, *, guess: bool) -> Chosen[int]:
     optim = config.optim
     count = count_warmup(optim, steps)
     if optim.warmup_steps is not None:
@@ -257,10 +263,19 @@ def _warmup(config: RunConfig, steps: int) -> Chosen[int]:
         why = f"warmup_ratio {optim.warmup_ratio:g} of {steps} steps"
     else:
         why = "3 % of all steps, at most 100"
-    return Chosen(count, why, ("warmup_steps", "warmup_ratio"))
+    follows = guess and optim.warmup_steps is None
+    return Chosen(count, why, ("warmup_steps", "warmup_ratio"), follows)
 
 
-def _rhythm(rhythm: Rhythm, what: str, section: Any) -> Chosen[str]:
+def _rhythm(
+    rhythm: Rhythm,
+    what: str,
+    section: EvaluationSection | CheckpointSection,
+    guess: tuple[bool, bool],
+) -> Chosen[str]:
+    """When it is time. ``guess``: are the steps of an epoch estimated, and are all steps?"""
+    steps, per_epoch = section.steps, section.per_epoch
+    follows = guess[0] and per_epoch is not None if steps is None else guess[1] and steps < 1
     keys = tuple(
         info.flat
         for field in type(section).model_fields.values()
@@ -271,7 +286,7 @@ def _rhythm(rhythm: Rhythm, what: str, section: Any) -> Chosen[str]:
         return Chosen("never", f"no {what}", keys)
     if rhythm.unit == "epoch":
         return Chosen("every epoch", f"{what} at each epoch's end and at the last step", keys)
-    return Chosen(f"every {rhythm.every} steps", f"{what}, and at the last step", keys)
+    return Chosen(f"every {rhythm.every} steps", f"{what}, and at the last step", keys, follows)
 
 
 DTYPES: Mapping[str, torch.dtype] = {

@@ -7,7 +7,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,13 @@ from tunesmith.config.data import DatasetEntry
 from tunesmith.config.schema import RunConfig
 from tunesmith.config.tokenizer import TokenizerSection
 from tunesmith.data.build import Progress
+from tunesmith.data.cache import PreparedSplit
+from tunesmith.data.holdout import HoldOut
 from tunesmith.data.prepare import Prepared, PrepareRequest, find, silent
 from tunesmith.data.prepare import prepare as prepare_data
-from tunesmith.data.records import RowError
 from tunesmith.data.render import Renderer, RenderSettings
+from tunesmith.data.sources import given_rows
 from tunesmith.data.sources import locate as locate_data
-from tunesmith.data.sources import open_rows
 from tunesmith.data.templates import ChatTemplate, resolve_template
 from tunesmith.dist.runtime import cache_dir
 from tunesmith.models.facts import read_facts
@@ -31,6 +31,8 @@ from tunesmith.models.source import LocatedModel, hash_weights, locate
 from tunesmith.models.tokenizer import load_tokenizer
 from tunesmith.objectives.objective import Objective
 from tunesmith.registry import registry
+from tunesmith.runs.estimate import Estimate, Head, as_it_is, read_head
+from tunesmith.runs.estimate import estimate as estimate_all
 from tunesmith.runs.material import Material
 
 CHAT = ("chat_template", None)
@@ -61,7 +63,10 @@ def prepare(
 def prepare_sample(config: RunConfig, limit: int, *, given: Rows | None = None) -> Material:
     """The same of the whole data where that is prepared already, else of each set's first rows.
 
-    ``estimated`` says which of the two it is.
+    In that case all rows are counted, and ``estimate`` stands for the whole data in a plan.
+
+    Raises:
+        ModelError, DataError, ConfigError: as ``prepare``.
     """
     base = locate(config.model)
     tokenizer = load_tokenizer(base, config.tokenizer)
@@ -69,21 +74,55 @@ def prepare_sample(config: RunConfig, limit: int, *, given: Rows | None = None) 
     found = find(whole)
     if found is not None:
         return _material(config, base, tokenizer, whole, found)
-    request = _request(config, base, tokenizer, _first_rows(config, limit, given))
-    prepared = prepare_data(request)
-    return _material(config, base, tokenizer, request, prepared, estimated=True)
+    heads = _heads(config, limit, given)
+    rows = tuple(head.rows for head in heads)
+    training = heads[: len(config.data.datasets)]
+    if all(head.total <= limit for head in training):
+        request = _request(config, base, tokenizer, rows)
+        prepared = prepare_data(request)
+        stands = as_it_is(prepared.train, prepared.held_out, training)
+    else:
+        request = _request(_unsplit(config), base, tokenizer, rows)
+        prepared = prepare_data(request)
+        accounts = prepared.ledger.accounts[: len(training)]
+        wanted = HoldOut(config.data.val_set_size, config.batch.seed)
+        stands = estimate_all(prepared.train, prepared.held_out, accounts, training, wanted)
+    return _material(config, base, tokenizer, request, prepared, estimate=stands)
 
 
-def _first_rows(config: RunConfig, limit: int, given: Rows | None) -> tuple[Rows, ...]:
-    """At most ``limit`` rows of every data set, in memory."""
-    sets: list[Rows] = []
-    for number, entry in enumerate((*config.data.datasets, *config.data.test_datasets)):
-        if number == 0 and given is not None:
-            sets.append(list(islice(given, limit)))
-            continue
-        rows = open_rows(entry, number, locate_data(entry))
-        sets.append([row for _, row in islice(rows, limit) if not isinstance(row, RowError)])
-    return tuple(sets)
+def prepare_preview(config: RunConfig, limit: int) -> PreparedSplit:
+    """At least the first ``limit`` rows to train on, whether they will be held out or not.
+
+    Raises:
+        ModelError, DataError, ConfigError: as ``prepare``.
+    """
+    config = _unsplit(config)
+    base = locate(config.model)
+    tokenizer = load_tokenizer(base, config.tokenizer)
+    found = find(_request(config, base, tokenizer, ()))
+    if found is None:
+        rows = tuple(head.rows for head in _heads(config, limit, None, count=False))
+        found = prepare_data(_request(config, base, tokenizer, rows))
+    return found.train
+
+
+def _unsplit(config: RunConfig) -> RunConfig:
+    """The config with no rows of the training data held out."""
+    data = config.data.model_copy(update={"val_set_size": 0.0})
+    return config.model_copy(update={"data": data})
+
+
+def _heads(
+    config: RunConfig, limit: int, given: Rows | None, *, count: bool = True
+) -> tuple[Head, ...]:
+    """At most ``limit`` rows of every data set, in memory; what trains is counted on request."""
+    data = config.data
+    heads = []
+    for number, entry in enumerate((*data.datasets, *data.test_datasets)):
+        location = locate_data(entry) if given is None or number else given_rows(given)
+        counts = count and number < len(data.datasets)
+        heads.append(read_head(entry, number, location, limit, count=counts))
+    return tuple(heads)
 
 
 def _request(
@@ -182,7 +221,7 @@ def _material(
     request: PrepareRequest,
     prepared: Prepared,
     *,
-    estimated: bool = False,
+    estimate: Estimate | None = None,
 ) -> Material:
     templates = [s.template for s in request.settings if s.template is not None]
     entries = config.data.datasets
@@ -204,7 +243,7 @@ def _material(
             "base_digest": base.sha256 or base.commit or hash_weights(base.path),
         },
         from_cache=prepared.from_cache,
-        estimated=estimated,
+        estimate=estimate,
     )
 
 

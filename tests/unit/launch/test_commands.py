@@ -54,7 +54,8 @@ def test_an_estimate_is_marked_until_the_data_is_prepared(ground, tmp_path):
     data = write_rows(tmp_path / "many.jsonl", chat_rows(1100))
     path = write_yaml(tmp_path, keys(ground / "base", data, max_steps=None, num_epochs=1))
     before = told(tmp_path, "plan", path)
-    assert "~1,000" in before
+    assert "~1,100" in before
+    assert "from the first 1,000 of 1,100 rows" in before
     exact = told(tmp_path, "plan", path, "--prepare")
     assert "~" not in exact
     assert "1,100" in exact

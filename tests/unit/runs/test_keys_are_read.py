@@ -80,6 +80,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Readers:
     base = smallrun.base(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TUNESMITH_CACHE", str(folder / "cache"))
+        patch.setattr(local, "SAMPLE_ROWS", 4)  # so that a plan is estimated before the run
         patch.setattr(Section, "__getattribute__", watched, raising=False)
         for number, (rows, dataset, changes) in enumerate(RUNS.values()):
             data = _write(folder, rows)
@@ -87,7 +88,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Readers:
             keys |= {"output_dir": str(folder / f"out-{number}"), "save_steps": 1}
             keys["datasets"] = [{"path": str(data), **smallrun.ROWS[rows][1], **dataset}]
             given = {name: v for name, v in (keys | changes).items() if v is not None}
-            local.start(read.load(given).config, Watchers())
+            config = read.load(given).config
+            local.draft(config)
+            local.start(config, Watchers())
     return seen
 
 

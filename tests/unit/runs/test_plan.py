@@ -90,9 +90,37 @@ def test_an_estimate_is_marked_where_it_is_one():
         "trained_tokens",
         "steps_per_epoch",
         "steps",
+        "warmup_steps",
     }
-    assert not plan({"max_steps": 3}, facts(estimated=True)).steps.estimated
+    fixed = plan({"max_steps": 3}, facts(estimated=True))
+    assert not fixed.steps.estimated
+    assert not fixed.warmup_steps.estimated
+    assert not plan({"warmup_steps": 3}, facts(estimated=True)).warmup_steps.estimated
     assert not any(choice.estimated for _, choice in plan().chosen())
+
+
+@pytest.mark.parametrize(
+    ("keys", "evaluate", "save"),
+    [
+        ({}, False, False),  # every epoch, however long it is
+        ({"eval_steps": 0.2, "save_steps": 5}, True, False),
+        ({"eval_steps": 5, "save_steps": 0.2}, False, True),
+        ({"eval_steps": 0.2, "save_steps": 0.2, "max_steps": 4}, False, False),
+        ({"evals_per_epoch": 2, "saves_per_epoch": 0}, True, False),
+        ({"evals_per_epoch": 2, "saves_per_epoch": 2, "max_steps": 4}, True, True),
+    ],
+)
+def test_an_interval_is_estimated_where_it_follows_from_estimated_steps(keys, evaluate, save):
+    made = plan({**keys, "val_set_size": 0.1}, facts(held_out=rows(10, 10), estimated=True))
+    assert (made.evaluate.estimated, made.save.estimated) == (evaluate, save)
+    exact = plan({**keys, "val_set_size": 0.1}, facts(held_out=rows(10, 10)))
+    assert not exact.evaluate.estimated
+    assert not exact.save.estimated
+
+
+def test_the_rows_say_how_they_were_estimated():
+    made = plan(made=facts(estimated=True, note="3 of the first 1,000 cannot be read"))
+    assert made.rows.reason.endswith(": 3 of the first 1,000 cannot be read")
 
 
 @pytest.mark.parametrize(
