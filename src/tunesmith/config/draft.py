@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tunesmith.config.tree import Path, Place
-from tunesmith.errors import Problem
+from tunesmith.errors import Edit, Problem
 
 
 def dotted_path(path: Sequence[str | int]) -> str:
@@ -15,13 +15,24 @@ def dotted_path(path: Sequence[str | int]) -> str:
     return ".".join(str(part) for part in path)
 
 
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """What stands for an old key today: the keys of ``new``, with their values, in the place of
+    ``old``; nothing where it only goes out.
+    """
+
+    old: Path
+    new: Mapping[Path, Any]
+
+
 @dataclass(slots=True)
 class Draft:
     """Plain values that are being read. Steps change it in place, and say what they did.
 
-    ``source`` names where values come from that have no place of their own. ``removed`` holds the
-    keys that were taken out because something is wrong with them, ``silenced`` those that other
-    rules would judge because of what is not built.
+    ``source`` names where values come from that have no place of their own. ``rewrites`` holds what
+    became of old keys, in order. ``removed`` holds the keys that were taken out because something
+    is wrong with them, ``silenced`` those that other rules would judge because of what is not
+    built.
     """
 
     values: dict[str, Any]
@@ -31,6 +42,7 @@ class Draft:
     notices: list[tuple[int, str]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     deferred: list[str] = field(default_factory=list)
+    rewrites: list[Rewrite] = field(default_factory=list)
     removed: set[str] = field(default_factory=set)
     silenced: set[str] = field(default_factory=set)
 
@@ -41,18 +53,18 @@ class Draft:
                 return self.places[path[:end]]
         return Place(self.source)
 
-    def problem(self, code: str, path: Path, message: str, fix: str = "") -> None:
+    def problem(
+        self, code: str, path: Path, message: str, fix: str = "", edit: Edit | None = None
+    ) -> None:
         """Note that something is wrong with the value at ``path``."""
-        key = dotted_path(path)
-        self.problems.append(self.placed(Problem(code, message, fix, key=key), path))
+        problem = Problem(code, message, fix, key=dotted_path(path), edit=edit or {})
+        self.problems.append(self.placed(problem, path))
 
     def placed(self, problem: Problem, path: Path) -> Problem:
         """The problem with file, line and column of the value at ``path``."""
         place = self.place(path)
-        return Problem(
-            problem.code,
-            problem.message,
-            problem.fix,
+        return replace(
+            problem,
             key=problem.key or dotted_path(path),
             file=place.source,
             line=place.line,
@@ -90,9 +102,47 @@ class Draft:
         self.places[path] = place
 
     def drop(self, path: Path) -> Any:
-        """Take the value at ``path`` out of its block and return it. Its place is still known."""
+        """Take the value at ``path`` out of its block and return it. A key's place is still known,
+        items of a list move up.
+        """
         parent = self.get(path[:-1])
+        if isinstance(parent, list):
+            self._move_up(path)
+            return parent.pop(int(path[-1]))
         return parent.pop(str(path[-1]), None) if isinstance(parent, dict) else None
+
+    def _move_up(self, path: Path) -> None:
+        """Give the items behind ``path`` in its list the places that they have without it."""
+        depth, number = len(path) - 1, int(path[-1])
+        for table in (self.places, self.old_booleans):
+            inside = {
+                p: item
+                for p, item in table.items()
+                if p[:depth] == path[:-1] and len(p) > depth and int(p[depth]) >= number
+            }
+            for old in inside:
+                del table[old]
+            for old, item in inside.items():
+                if int(old[depth]) > number:
+                    table[(*old[:depth], int(old[depth]) - 1, *old[depth + 1 :])] = item  # type: ignore[assignment]
+
+    def replace(self, old: Path, new: Mapping[Path, Any], text: str) -> None:
+        """Put today's keys in the place of an old one, and say so: the notice ``text`` stands at
+        the old key, and the rewrite is remembered. Blocks that ``new`` needs are opened.
+        """
+        place, value = self.place(old), self.get(old)
+        inside = {p[len(old) :]: at for p, at in self.places.items() if p[: len(old)] == old}
+        self.rewrites.append(Rewrite(old, dict(new)))
+        self.notices.append((place.line or 0, f"{place}: {text}"))
+        if old not in new:
+            self.drop(old)
+        for path, wanted in new.items():
+            for end in range(1, len(path)):
+                if self.get(path[:end]) is None:
+                    self.put(path[:end], {}, place)
+            self.put(path, wanted, place)
+            root = _root_of(value, path, wanted)
+            self.places |= {(*root, *rest): at for rest, at in inside.items() if root and rest}
 
     def rename(self, path: Path, new: str, value: Any) -> None:
         """Move a key of a block to ``new``, with ``value`` there and the old key's place."""
@@ -107,3 +157,15 @@ class Draft:
             for number, entry in enumerate(listed if isinstance(listed, list) else []):
                 if isinstance(entry, dict):
                     yield (name, number), entry
+
+
+def _root_of(value: Any, path: Path, wanted: Any) -> Path:
+    """Where a moved block lies in what was put at ``path``: there, or as an item of a list there;
+    () where it was not moved.
+    """
+    if not isinstance(value, dict | list):
+        return ()
+    if wanted is value:
+        return path
+    items = wanted if isinstance(wanted, list) else []
+    return next(((*path, i) for i, item in enumerate(items) if item is value), ())

@@ -9,13 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tunesmith.config.draft import Draft
-from tunesmith.config.legacy_data import upgrade_entry
+from tunesmith.config.legacy_data import SINCE, upgrade_data
+from tunesmith.config.tree import Path
 
 # Old key -> the key that means the same.
 _RENAMED: Mapping[str, str] = {
     "evaluation_strategy": "eval_strategy",
     "dataset_processes": "dataset_num_proc",
     "adam_eps": "adam_epsilon",
+    "eval_table_max_new_tokens": "eval_max_new_tokens",
+    "load_4bit": "load_in_4bit",
+    "load_8bit": "load_in_8bit",
     "model_revision": "revision_of_model",
     "type_of_model": "model_type",
     "model_config": "overrides_of_model_config",
@@ -37,10 +41,11 @@ _IGNORED: Mapping[str, str] = {
     _LOSS: """
         cut_cross_entropy liger_cross_entropy liger_fused_linear_cross_entropy
         flash_attn_cross_entropy flash_attn_cross_entropy_loss chunked_cross_entropy
-        chunked_cross_entropy_num_chunks""",
+        chunked_cross_entropy_num_chunks unsloth_cross_entropy_loss""",
     _SAME: """
         lora_mlp_kernel lora_qkv_kernel lora_o_kernel lora_embedding_kernel liger_rope
         liger_rms_norm liger_rms_norm_gated liger_layer_norm liger_swiglu liger_glu_activation
+        unsloth_lora_mlp unsloth_lora_qkv unsloth_lora_o unsloth_rms_norm unsloth_rope
         flash_attn_fuse_mlp fused_attn_kernel use_kernels torch_compile torch_compile_backend
         torch_compile_mode torch_compile_options flex_attn_compile_kwargs flash_optimum
         sdpa_varlen multipack_real_batches""",
@@ -100,12 +105,6 @@ _REFUSED: Mapping[str, tuple[str, str]] = {
         "weights in float16 lose small updates without a word",
         "use `fp16: true`, which keeps fp32 weights and scales the loss",
     ),
-    "unsloth_cross_entropy_loss": ("was removed", "take it out"),
-    "unsloth_lora_mlp": ("was removed", "take it out"),
-    "unsloth_lora_qkv": ("was removed", "take it out"),
-    "unsloth_lora_o": ("was removed", "take it out"),
-    "unsloth_rms_norm": ("was removed", "take it out"),
-    "unsloth_rope": ("was removed", "take it out"),
 }
 
 # Switch -> the attention function that it asks for; None leaves the choice to the machine.
@@ -143,8 +142,7 @@ def upgrade(draft: Draft) -> None:
     _refuse(draft)
     for transform in _TRANSFORMS:
         transform(draft)
-    for path, entry in draft.entries():
-        upgrade_entry(draft, path, entry)
+    upgrade_data(draft)
 
 
 def _rename(draft: Draft) -> None:
@@ -155,10 +153,12 @@ def _rename(draft: Draft) -> None:
         if draft.values.get(new) not in (None, value) and value is not None:
             draft.problem("conflict", (old,), f"means the same as `{new}`", "keep one of the two")
             draft.drop((old,))
-            continue
-        draft.rename((old,), new, value if value is not None else draft.values.get(new))
-        if value is not None and old not in _QUIET:
-            draft.notice((new,), f"{old} is called `{new}` now")
+        elif value is None:
+            draft.drop((old,))
+        elif old in _QUIET:
+            draft.rename((old,), new, value)
+        else:
+            draft.replace((old,), {(new,): value}, f"{old} is called `{new}` now ({SINCE})")
 
 
 def _ignore(draft: Draft) -> None:
@@ -166,9 +166,11 @@ def _ignore(draft: Draft) -> None:
         for name in names.split():
             if name not in draft.values:
                 continue
-            value = draft.drop((name,))
+            value = draft.values[name]
             if value and value != _USUAL.get(name):
-                draft.notice((name,), f"{name} is left out: {reason}")
+                draft.replace((name,), {}, f"{name} is left out: {reason}")
+            else:
+                draft.drop((name,))
 
 
 def _refuse(draft: Draft) -> None:
@@ -179,10 +181,13 @@ def _refuse(draft: Draft) -> None:
 
 def _attention(draft: Draft) -> None:
     """The old attention switches, at most one, in the place of ``attn_implementation``."""
-    given = [name for name in _ATTENTION_SWITCHES if name in draft.values]
-    asked = [name for name in given if draft.drop((name,))]
+    asked = [name for name in _ATTENTION_SWITCHES if draft.values.get(name)]
+    for name in _ATTENTION_SWITCHES.keys() - asked:
+        draft.drop((name,))
     explicit = draft.values.get("attn_implementation")
     if len(asked) > 1 or (asked and explicit):
+        for name in asked:
+            draft.drop((name,))
         names = [*asked, *(["attn_implementation"] if explicit else [])]
         draft.problem(
             "conflict",
@@ -194,19 +199,20 @@ def _attention(draft: Draft) -> None:
     for name in asked:
         wanted = _ATTENTION_SWITCHES[name]
         if wanted is None:
-            draft.notice((name,), f"{name} is left out: the machine decides (`varlen` on a GPU)")
+            text = f"{name} is left out: the machine decides (`varlen` on a GPU)"
+            draft.replace((name,), {}, text)
         else:
-            draft.put(("attn_implementation",), wanted, draft.place((name,)))
-            draft.notice((name,), f"{name} is called `attn_implementation: {wanted}` now")
+            text = f"{name} is called `attn_implementation: {wanted}` now ({SINCE})"
+            draft.replace((name,), {("attn_implementation",): wanted}, text)
 
 
 def _exact_attention(draft: Draft) -> None:
     """Attention functions that compute the same as ours: the machine decides instead."""
     name = draft.values.get("attn_implementation")
     if isinstance(name, str) and (name in _EXACT_ATTENTIONS or ("/" in name and "flash" in name)):
-        draft.drop(("attn_implementation",))
-        draft.notice(
+        draft.replace(
             ("attn_implementation",),
+            {},
             f"attn_implementation: {name} is left out: the machine decides (`varlen` on a GPU)",
         )
 
@@ -242,20 +248,20 @@ def _pure_precision(draft: Draft) -> None:
     for old, new, value in (("bfloat16", "bf16", True), ("float32", "bf16", False)):
         if old not in draft.values:
             continue
-        asked = draft.drop((old,))
-        if not asked:
-            continue
-        if draft.values.get(new) not in (None, value, "auto"):
+        if not draft.values[old]:
+            draft.drop((old,))
+        elif draft.values.get(new) not in (None, value, "auto"):
             draft.problem("conflict", (old,), f"contradicts `{new}`", "keep one of the two")
-            continue
-        draft.put((new,), value, draft.place((old,)))
-        draft.notice((old,), f"{old} is read as `{new}: {str(value).lower()}`")
+            draft.drop((old,))
+        else:
+            text = f"{old} is read as `{new}: {str(value).lower()}` ({SINCE})"
+            draft.replace((old,), {(new,): value}, text)
 
 
 def _words_for_precision(draft: Draft) -> None:
     if draft.values.get("bf16") == "full":
-        draft.put(("bf16",), True, draft.place(("bf16",)))
-        draft.notice(("bf16",), "bf16: full is read as `bf16: true`")
+        text = f"bf16: full is read as `bf16: true` ({SINCE})"
+        draft.replace(("bf16",), {("bf16",): True}, text)
 
 
 def _checkpointing(draft: Draft) -> None:
@@ -287,15 +293,19 @@ def _best_checkpoint(draft: Draft) -> None:
 def _bitsandbytes(draft: Draft) -> None:
     """The arguments of BitsAndBytesConfig that stood alone, now in ``bnb_config_kwargs``."""
     for name in _BNB_KEYS:
-        if name not in draft.values:
+        value = draft.values.get(name)
+        block = draft.values.get("bnb_config_kwargs")
+        if value is None or not isinstance(block, dict | None):
+            draft.drop((name,))
             continue
-        value = draft.drop((name,))
-        if value is None:
+        if block and block.get(name) not in (None, value):
+            draft.problem(
+                "conflict", (name,), "contradicts `bnb_config_kwargs`", "keep one of the two"
+            )
+            draft.drop((name,))
             continue
-        block = draft.values.get("bnb_config_kwargs") or {}
-        if isinstance(block, dict):
-            draft.put(("bnb_config_kwargs",), {**block, name: value}, draft.place((name,)))
-            draft.notice((name,), f"{name} is read as `bnb_config_kwargs: {{{name}: ...}}`")
+        text = f"{name} is read as `bnb_config_kwargs: {{{name}: ...}}` ({SINCE})"
+        draft.replace((name,), {("bnb_config_kwargs", name): value}, text)
 
 
 def _safetensors(draft: Draft) -> None:
@@ -310,33 +320,29 @@ def _safetensors(draft: Draft) -> None:
 
 
 def _fast_tokenizer(draft: Draft) -> None:
-    if "tokenizer_use_fast" in draft.values and draft.drop(("tokenizer_use_fast",)) is False:
-        draft.notice(
-            ("tokenizer_use_fast",),
-            "tokenizer_use_fast is left out: only fast tokenizers know where a token stands",
-        )
+    if draft.values.get("tokenizer_use_fast") is False:
+        text = "tokenizer_use_fast is left out: only fast tokenizers know where a token stands"
+        draft.replace(("tokenizer_use_fast",), {}, text)
+    draft.drop(("tokenizer_use_fast",))
 
 
 def _optimizer_names(draft: Draft) -> None:
     if draft.values.get("optimizer") == "adamw_hf":
-        draft.put(("optimizer",), "adamw_torch", draft.place(("optimizer",)))
-        draft.notice(("optimizer",), "optimizer: adamw_hf is read as `adamw_torch`")
+        text = f"optimizer: adamw_hf is read as `adamw_torch` ({SINCE})"
+        draft.replace(("optimizer",), {("optimizer",): "adamw_torch"}, text)
 
 
 def _plugins(draft: Draft) -> None:
     """Axolotl's own plugins: kernels are left out aloud, the others are not built."""
     listed = draft.values.get("plugins")
-    if isinstance(listed, str):
-        listed = [listed]
-    if not isinstance(listed, list):
-        return
-    kept: list[Any] = []
-    for number, name in enumerate(listed):
-        path = ("plugins", number)
+    names = listed if isinstance(listed, list) else [listed]
+    for number, name in reversed(list(enumerate(names))):
+        path: Path = ("plugins", number) if listed is names else ("plugins",)
         if not (isinstance(name, str) and name.startswith("axolotl.")):
-            kept.append(name)
-        elif any(word in name for word in _OUR_LOSS_PLUGINS):
-            draft.notice(path, f"plugin {name} is left out: {_LOSS}")
+            continue
+        if any(word in name for word in _OUR_LOSS_PLUGINS):
+            whole = ("plugins",) if len(names) == 1 else path
+            draft.replace(whole, {}, f"plugin {name} is left out: {_LOSS}")
         else:
             draft.problem(
                 "not-built",
@@ -344,10 +350,7 @@ def _plugins(draft: Draft) -> None:
                 f"axolotl's plugin `{name}` has no counterpart yet",
                 "take it out",
             )
-    place = draft.place(("plugins",))
-    draft.drop(("plugins",))
-    if kept:
-        draft.put(("plugins",), kept, place)
+            draft.drop(path)
 
 
 _TRANSFORMS: Sequence[Callable[[Draft], None]] = (

@@ -90,7 +90,6 @@ def test_usual_values_of_left_out_keys_are_no_news():
         ("s2_attention", True),
         ("eta_min", 1e-6),
         ("save_safetensors", False),
-        ("unsloth_rope", True),
     ],
 )
 def test_what_was_removed_is_refused_with_what_to_write(name, value):
