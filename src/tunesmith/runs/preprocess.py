@@ -8,9 +8,10 @@ from itertools import islice
 
 from tunesmith.config.schema import RunConfig
 from tunesmith.data.build import Progress
+from tunesmith.data.formats.lint import lint_record
 from tunesmith.data.formats.options import FormatOptions, load_format
 from tunesmith.data.prepare import silent
-from tunesmith.data.records import RowError
+from tunesmith.data.records import Record, RowError, Source
 from tunesmith.data.render import Renderer
 from tunesmith.data.sources import locate, open_rows
 from tunesmith.data.tokens import TokenView
@@ -22,10 +23,16 @@ from tunesmith.runs.prepare import keep_tokenizer, prepare, render_settings
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A row with its tokens, each with origin and reason."""
+    """A sample of a row with its tokens, each with origin and reason.
+
+    ``title`` tells a row's samples apart where it becomes several (``chosen``, ``1 of 3``).
+    ``notes`` say what is odd about the row.
+    """
 
     source: str
     tokens: tuple[TokenView, ...]
+    title: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def preprocess(config: RunConfig, progress: Progress = silent) -> Material:
@@ -43,5 +50,15 @@ def views(config: RunConfig, limit: int) -> Iterator[Shown]:
         for source, row in islice(open_rows(entry, number, locate(entry)), limit):
             if isinstance(row, RowError):
                 continue  # named, and refused, by ``preprocess``
-            for tokens in renderer.explain(read(row, options)):
-                yield Shown(str(source), tuple(tokens))
+            record = read(row, options)
+            notes = _notes(renderer, record, source)
+            samples = renderer.explain(record)
+            for turn, tokens in enumerate(samples, 1):
+                title = f"{turn} of {len(samples)}" if len(samples) > 1 else ""
+                yield Shown(str(source), tuple(tokens), title, notes)
+
+
+def _notes(renderer: Renderer, record: Record, source: Source) -> tuple[str, ...]:
+    """What the linter and the renderer say of one row."""
+    found = [*lint_record(record), *renderer.render(record, source).lints]
+    return tuple(dict.fromkeys(f"{one.code}: {one.message}" for one in found))

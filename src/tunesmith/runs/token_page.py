@@ -1,0 +1,106 @@
+"""The mask viewer of a config: its first rows as tokens, its first packed rows, its ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from tunesmith.config.schema import RunConfig
+from tunesmith.data.stream import MapStream
+from tunesmith.dist.mesh import Mesh
+from tunesmith.dist.runtime import detect
+from tunesmith.report.tokens import PackedDocument, PackedRow, Part, ShownRow, TokenPage, render
+from tunesmith.runs.material import Material
+from tunesmith.runs.plan import RunPlan, make_plan
+from tunesmith.runs.preprocess import Shown, views
+
+_PACKED_ROWS = 12
+_SIDES = ("chosen", "rejected")
+
+
+def write_page(
+    config: RunConfig,
+    material: Material,
+    target: Path,
+    *,
+    rows: int,
+    against: tuple[str, RunConfig] | None = None,
+) -> None:
+    """Write the page of the first ``rows`` rows of each data set to ``target``, atomically.
+
+    ``against`` names another config, whose rendering of the same rows stands beside.
+
+    Raises:
+        ModelError, DataError, ConfigError: as ``prepare``.
+        OSError: the file cannot be written.
+    """
+    shown = list(views(config, rows))
+    if against is None:
+        listed = [_row(source, samples) for source, samples in _by_row(shown)]
+    else:
+        listed = list(_side_by_side(shown, list(views(against[1], rows)), against[0]))
+    plan = make_plan(config, material.facts(detect()))
+    page = TokenPage(
+        title="Tokens and masks",
+        facts=_facts(config, material, plan),
+        ledger=material.ledger.to_json(),
+        rows=listed,
+        packing=_packing(material, plan),
+    )
+    partial = target.with_name(target.name + ".partial")
+    partial.write_text(render(page), encoding="utf-8")
+    partial.replace(target)
+
+
+def _by_row(shown: Sequence[Shown]) -> list[tuple[str, list[Shown]]]:
+    return [(source, list(samples)) for source, samples in groupby(shown, lambda one: one.source)]
+
+
+def _row(source: str, samples: Sequence[Shown]) -> ShownRow:
+    """A row's samples, those of a pair side by side."""
+    parts = [Part(one.title, one.tokens) for one in samples]
+    pair = any(one.title in _SIDES for one in samples)
+    return ShownRow(source, parts, notes=samples[0].notes, side=pair)
+
+
+def _side_by_side(mine: Sequence[Shown], other: Sequence[Shown], name: str) -> Iterator[ShownRow]:
+    """Each row under both configs; a row that one of them lacks has an empty side."""
+    left, right = dict(_by_row(mine)), dict(_by_row(other))
+    for source in dict.fromkeys([*left, *right]):
+        both = [left.get(source, []), right.get(source, [])]
+        parts = [
+            Part(title, [view for one in samples for view in one.tokens])
+            for title, samples in zip(("this config", name), both, strict=True)
+        ]
+        notes = dict.fromkeys(note for samples in both for one in samples for note in one.notes)
+        yield ShownRow(source, parts, list(notes), side=True, compared=True)
+
+
+def _facts(config: RunConfig, material: Material, plan: RunPlan) -> list[tuple[str, str]]:
+    template = material.template
+    return [
+        ("base", config.model.base),
+        ("template", template.name if template is not None else "none"),
+        ("sequence_len", f"{plan.sequence_len.value:,}"),
+        ("packing", "on" if plan.packing.value else "off"),
+        ("rows a step", f"{plan.global_batch.value:,}"),
+        ("steps", f"{plan.steps.value:,}"),
+    ]
+
+
+def _packing(material: Material, plan: RunPlan) -> list[PackedRow]:
+    """The first rows in the order of training, as they share their tokens."""
+    stream = MapStream(material.train, plan.train_order, Mesh.single("cpu"))
+    epoch = stream.plan_of(0)
+    packed = []
+    for number in range(min(_PACKED_ROWS, len(epoch))):
+        samples = [material.train[row] for row in epoch.rows(number, number + 1).tolist()]
+        documents = [
+            PackedDocument(one.source, len(one), sum(end - start for start, end, _ in one.runs))
+            for one in samples
+        ]
+        packed.append(
+            PackedRow(number // stream.step_bins + 1, plan.train_order.capacity, documents)
+        )
+    return packed
