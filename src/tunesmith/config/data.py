@@ -58,11 +58,55 @@ class DatasetEntry(Section):
     revision: str | None = key(
         None, "Commit, branch or tag of the hub repository.", readers="tunesmith.data.hub"
     )
-    data_files: str | list[str] | None = key(
-        None, "Files inside `path`.", readers="tunesmith.data.sources"
+    data_files: str | list[str] | dict[str, str | list[str]] | None = key(
+        None,
+        "Files inside `path`: a name or pattern, a list, or a mapping of splits to them.",
+        readers="tunesmith.data.hub tunesmith.data.sources",
     )
     ds_type: Literal["json", "jsonl", "csv", "parquet", "arrow", "text"] | None = key(
         None, "The files' format, when their names do not say.", readers="tunesmith.data.sources"
+    )
+    skip: int | None = key(
+        None,
+        "Rows at the start that are left out.",
+        le=1_000_000_000_000,
+        ge=0,
+        readers="tunesmith.data.selection",
+    )
+    shards: int | None = key(
+        None,
+        "Use one of so many equal parts of the rows, drawn with `seed`.",
+        le=1_000_000_000,
+        ge=1,
+        readers="tunesmith.data.prepare tunesmith.data.selection",
+    )
+    shards_idx: int = key(
+        0,
+        "Which of the `shards`, from 0.",
+        le=1_000_000_000,
+        ge=0,
+        readers="tunesmith.data.selection",
+    )
+    max_samples: int | None = key(
+        None,
+        "Rows to use at most, from the first.",
+        le=1_000_000_000_000,
+        ge=1,
+        readers="tunesmith.data.selection",
+    )
+    weight: float | None = key(
+        None,
+        "Share of an epoch's samples that this data set gets; the others have 1.",
+        le=1_000_000,
+        gt=0,
+        readers="tunesmith.data.prepare tunesmith.runs.plan",
+    )
+    repeats: float = key(
+        1.0,
+        "How often an epoch sees this data set; 0.5 is half of it, another half each epoch.",
+        le=1_000_000,
+        gt=0,
+        readers="tunesmith.data.prepare tunesmith.runs.plan",
     )
     field: str | None = key(
         None, "Field of the text (`completion`).", readers="tunesmith.data.formats.options"
@@ -77,6 +121,36 @@ class DatasetEntry(Section):
     message_field_training: str | None = key(
         None, "Key of a turn's own wish to train.", readers="tunesmith.data.formats.options"
     )
+    message_field_training_detail: str | None = key(
+        None,
+        "Key of a turn's spans: `[{begin_offset, end_offset, train}]`, characters of the content.",
+        readers="tunesmith.data.formats.options",
+    )
+    message_field_weight: str | None = key(
+        None,
+        "Key of a turn's weight in the loss; 0 does not train.",
+        readers="tunesmith.data.formats.options",
+    )
+    field_system: str = key(
+        "system",
+        "Field of a row's system text, for rows whose turns begin with none.",
+        readers="tunesmith.data.formats.options",
+    )
+    field_thinking: str | None = key(
+        None,
+        "Key of a turn's reasoning in the rows; `reasoning_content` when left out.",
+        readers="tunesmith.data.formats.options",
+    )
+    template_thinking_key: str | None = key(
+        None,
+        "Key of a turn's reasoning in the template; `reasoning_content` when left out.",
+        readers="tunesmith.data.formats.options",
+    )
+    split_thinking: bool = key(
+        False,
+        "Take `<think>...</think>` out of answers into the key of their reasoning.",
+        readers="tunesmith.data.formats.options",
+    )
     roles: dict[str, list[str]] | None = key(
         None,
         "Template role -> names in the rows.",
@@ -85,6 +159,11 @@ class DatasetEntry(Section):
     roles_to_train: list[str] | None = key(
         None,
         "Roles whose turns train; `[assistant]` when left out.",
+        readers="tunesmith.runs.prepare",
+    )
+    turns_to_train: Literal["all", "last"] = key(
+        "all",
+        "Of the turns that would train: all, or the last one alone.",
         readers="tunesmith.runs.prepare",
     )
     train_on_eos: TrainOn | None = key(
@@ -159,6 +238,70 @@ class DataSection(Section):
         "Keep the order of the data.",
         flat="curriculum_sampling",
         readers="tunesmith.runs.plan",
+    )
+    shuffle_before_merging: bool = key(
+        False,
+        "Shuffle within each data set, and keep the data sets one after the other.",
+        flat="shuffle_before_merging_datasets",
+        when=lambda c: not c.data.shuffle_merged,
+        why="shuffle_merged_datasets shuffles all of it",
+        readers="tunesmith.runs.plan",
+    )
+    interleave: bool = key(
+        False,
+        "Where the data is not shuffled: spread each data set evenly over the epoch.",
+        flat="interleave_datasets",
+        when=lambda c: not c.data.shuffle_merged or c.data.curriculum,
+        why="shuffle_merged_datasets shuffles all of it",
+        readers="tunesmith.runs.plan",
+    )
+    mixture_until: Literal["first_exhausted", "all_exhausted"] = key(
+        "first_exhausted",
+        "With weights: an epoch ends when the first data set was seen whole, or when all were.",
+        flat="mixture_until",
+        when=lambda c: any(entry.weight is not None for entry in c.data.datasets),
+        why="no data set has a `weight`",
+        readers="tunesmith.runs.plan",
+    )
+    shards: int = key(
+        1,
+        "Use one of so many equal parts of the merged rows.",
+        flat="dataset_shard_num",
+        le=1_000_000_000,
+        ge=1,
+        readers="tunesmith.data.prepare",
+    )
+    shard_index: int = key(
+        0,
+        "Which of the `dataset_shard_num` parts, from 0.",
+        flat="dataset_shard_idx",
+        when=lambda c: c.data.shards > 1,
+        why="dataset_shard_num is not set",
+        le=1_000_000_000,
+        ge=0,
+        readers="tunesmith.data.prepare",
+    )
+    drop_last: bool = key(
+        False,
+        "Leave out the last step of an epoch where it is not full.",
+        flat="dataloader_drop_last",
+        readers="tunesmith.runs.plan",
+    )
+    streaming: bool = key(
+        False,
+        "Prepare the data while it trains, a window of rows at a time; needs `max_steps`.",
+        flat="streaming",
+        readers="tunesmith.runs.prepare",
+    )
+    window: int = key(
+        10_000,
+        "Rows of a stream that are shuffled and packed together.",
+        flat="streaming_multipack_buffer_size",
+        when=lambda c: c.data.streaming,
+        why="streaming is not on",
+        le=100_000_000,
+        ge=1,
+        readers="tunesmith.runs.prepare",
     )
     train_on_inputs: bool = key(
         False,

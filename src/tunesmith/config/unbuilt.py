@@ -82,15 +82,8 @@ _TABLE: Mapping[str, str] = {
         greater_is_better loss_watchdog_patience""",
     "pushing to the hub": """
         hub_model_id push_dataset_to_hub | hub_strategy hub_revision""",
-    "continued pretraining and streaming": """
-        pretraining_dataset streaming skip_prepare_dataset |
-        streaming_multipack_buffer_size pretrain_multipack_buffer_size
-        pretraining_sample_concatenation pretrain_multipack_attn=true""",
-    "shards of a data set": """
-        dataset_shard_num=1 shuffle_before_merging_datasets dataloader_drop_last |
-        dataset_shard_idx""",
+    "rows that the model's own code prepares": "skip_prepare_dataset |",
     "finding the batch size": "auto_find_batch_size |",
-    "other ways to batch": "batch_flattening pad_to_multiple_of |",
     "PoSE": """
         use_pose | pose_split_on_token_ids pose_max_context_len pose_num_chunks""",
     "further learning rates": """
@@ -164,11 +157,7 @@ _ENTRY_TABLE: Mapping[str, str] = {
     "reward models": "step_separator max_completion_length train_on_last_step_only |",
     "knowledge distillation": "logprobs_field | temperature",
     "synthetic data": "length sequence_length min_input_id max_input_id | seed",
-    "shards of a data set": "shards=1 | shards_idx",
     "old prompt styles": "conversation input_format input_transform field_human field_model |",
-    "reasoning in data": """
-        split_thinking field_thinking template_thinking_key message_field_training_detail |""",
-    "continued pretraining and streaming": "text_column skip |",
 }
 
 # Capability -> built keys that are judged by other rules once it is on: nothing is said of them.
@@ -179,7 +168,6 @@ _SILENCES: Mapping[str, frozenset[str]] = {
         "reward models",
         "knowledge distillation",
         "masked diffusion",
-        "continued pretraining and streaming",
         "synthetic data",
     )
 } | {"further kinds of LoRA": frozenset({"lora_target_linear"})}

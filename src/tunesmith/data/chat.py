@@ -11,7 +11,7 @@ import jinja2
 
 from tunesmith.data.instrument import CompiledTemplate
 from tunesmith.data.origin import Tracked, plain
-from tunesmith.data.records import Conversation, RowError
+from tunesmith.data.records import Conversation, FieldSpan, RowError
 from tunesmith.data.shape import TurnShape, learn_shape
 from tunesmith.data.templates import ChatTemplate
 from tunesmith.errors import DataError
@@ -57,16 +57,22 @@ class Chat:
     def renderer(self, record: Conversation) -> Callable[[int], Tracked]:
         """A function that renders the first n messages; errors of the template are row errors."""
         messages = [message.fields for message in record.messages]
+        spans = [message.spans for message in record.messages]
 
         def render(count: int) -> Tracked:
-            return self._checked(messages[:count], record)
+            return self._checked(messages[:count], spans, record)
 
         return lru_cache(maxsize=None)(render)
 
-    def _checked(self, messages: Sequence[Mapping[str, Any]], record: Conversation) -> Tracked:
+    def _checked(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        spans: Sequence[Sequence[FieldSpan]],
+        record: Conversation,
+    ) -> Tracked:
         """The rendering with origins, its text equal to the plain rendering."""
         try:
-            text = self.compiled.render(messages, record.tools, record.variables)
+            text = self.compiled.render(messages, record.tools, record.variables, spans=spans)
             reference = self.compiled.render_plain(messages, record.tools, record.variables)
         except (MemoryError, RecursionError):
             raise

@@ -10,6 +10,7 @@ import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any
 
 import jinja2
@@ -24,6 +25,7 @@ from jinja2.utils import Namespace
 from tunesmith.data.origin import (
     TOOLS,
     Origin,
+    Run,
     Tracked,
     concatenate,
     follow,
@@ -31,6 +33,7 @@ from tunesmith.data.origin import (
     origins_in,
     plain,
 )
+from tunesmith.data.records import FieldSpan
 
 REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 """The names under which data sets keep a turn's reasoning, the first wins."""
@@ -304,11 +307,29 @@ def template_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, A
     return prepared
 
 
-def _marked_message(number: int, fields: Mapping[str, Any]) -> dict[str, Any]:
+def _marked_message(
+    number: int, fields: Mapping[str, Any], spans: Sequence[FieldSpan]
+) -> dict[str, Any]:
     marked = {key: mark(value, Origin(number, key)) for key, value in fields.items()}
+    for key in {span.field for span in spans}:
+        for name in REASONING_FIELDS if key in REASONING_FIELDS else (key,):
+            if isinstance(marked.get(name), str):
+                marked[name] = _parted(marked[name], Origin(number, name), key, spans)
     if "reasoning_content" in marked and marked.get("thinking") == marked["reasoning_content"]:
         marked["thinking"] = marked["reasoning_content"]
     return marked
+
+
+def _parted(text: str, origin: Origin, field: str, spans: Sequence[FieldSpan]) -> Tracked:
+    """The field's text, each of its spans with an origin of its own."""
+    runs: list[Run] = []
+    position = 0
+    for part, span in enumerate(spans, start=1):
+        if span.field == field:
+            runs.append((span.start - position, origin))
+            runs.append((span.end - span.start, origin._replace(part=part)))
+            position = span.end
+    return Tracked(plain(text), [*runs, (len(text) - position, origin)], origin)
 
 
 class CompiledTemplate:
@@ -324,10 +345,10 @@ class CompiledTemplate:
 
     def _context(self, tools: Any, variables: Mapping[str, Any], *, prompt: bool) -> dict[str, Any]:
         return {
+            "documents": None,
             **self._variables,
             **variables,
             "tools": tools or None,
-            "documents": None,
             "add_generation_prompt": prompt,
         }
 
@@ -338,11 +359,17 @@ class CompiledTemplate:
         variables: Mapping[str, Any] | None = None,
         *,
         prompt: bool = False,
+        spans: Sequence[Sequence[FieldSpan]] = (),
     ) -> Tracked:
-        """The conversation with the origin of each character; ``prompt`` asks for the next turn."""
+        """The conversation with the origin of each character.
+
+        ``prompt`` asks for the next turn. ``spans`` are those of each message.
+        """
         marked = [
-            _marked_message(number, fields)
-            for number, fields in enumerate(template_messages(messages))
+            _marked_message(number, fields, own or ())
+            for number, (fields, own) in enumerate(
+                zip_longest(template_messages(messages), spans[: len(messages)])
+            )
         ]
         context = self._context(
             mark(list(tools), Origin(TOOLS, "tools")), variables or {}, prompt=prompt

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from tunesmith.data.origin import UNKNOWN, Tracked, plain, spans_of
 from tunesmith.data.records import Lint, Message, RowError
 from tunesmith.data.shape import ASSISTANT, TurnShape, longest_prefix
+from tunesmith.data.weights import WeightedSpan, merge_spans, weigh_body
 
 Ends = Literal["turn", "all", "last", "none"]
 """Which ends of turn train: those of trained turns, all, the row's last one, or none."""
@@ -87,9 +88,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """The trained character spans of a text, in order, with the turns that they come from."""
+    """The trained spans of a text, (start, end, weight) in order, and the turns they come from."""
 
-    spans: tuple[tuple[int, int], ...]
+    spans: tuple[WeightedSpan, ...]
     turns: tuple[Turn, ...]
     lints: tuple[Lint, ...]
 
@@ -105,43 +106,61 @@ class Masker:
         roles: Sequence[str] | None,
         stops: Stops,
         aliases: Mapping[str, str] | None = None,
+        *,
+        last_only: bool = False,
     ) -> None:
         names = {**ROLE_ALIASES, **(aliases or {})}
         self._roles = None if roles is None else {names.get(role, role) for role in roles}
         self._stops = stops
+        self._last_only = last_only
 
-    def trains(self, message: Message) -> bool:
-        """Whether a turn trains: the row's own wish, else by its role."""
+    def trained(self, messages: Sequence[Message]) -> list[bool]:
+        """Which turns of a whole conversation train."""
+        wanted = [self._trains(message) for message in messages]
+        if self._last_only and any(wanted):
+            last = max(number for number, wants in enumerate(wanted) if wants)
+            return [number == last for number in range(len(messages))]
+        return wanted
+
+    def _trains(self, message: Message) -> bool:
+        """Whether a turn trains: by the row's own wish, by its spans, or by its role."""
         if message.train is not None:
             return message.train
+        if message.spans:
+            return any(span.weight > 0 for span in message.spans)
         return self._roles is None or message.role in self._roles
 
     def mask(
         self,
         text: Tracked,
         messages: Sequence[Message],
+        trained: Sequence[bool],
         shape: TurnShape,
-        part: Part | None = None,
+        part: Part,
     ) -> Mask:
-        """What trains of a rendered conversation; only the turns of ``part`` may.
+        """What trains of a rendered conversation: the ``trained`` turns of ``part``.
 
         Raises ``RowError`` where that cannot be said.
         """
-        part = part or Part(range(len(messages)), is_last=True)
         finder = _TurnFinder(text, messages, shape, self._stops)
         turns = []
         for number in part.turns:
-            turn = finder.find(number, trains=self.trains(messages[number]))
+            turn = finder.find(number, trains=trained[number])
             if turn is not None:
                 turns.append(turn)
-        spans = merge_spans(self._trained_spans(turns, part))
+        spans = merge_spans(self._trained_spans(text, turns, messages, part))
         _check_known(text, spans)
         return Mask(spans, tuple(turns), tuple(finder.lints))
 
-    def _trained_spans(self, turns: Sequence[Turn], part: Part) -> list[tuple[int, int]]:
-        spans = [(turn.start, turn.end) for turn in turns if turn.trains]
+    def _trained_spans(
+        self, text: Tracked, turns: Sequence[Turn], messages: Sequence[Message], part: Part
+    ) -> list[WeightedSpan]:
+        spans: list[WeightedSpan] = []
         final = {stop.is_eos: stop for turn in turns for stop in turn.stops} if part.is_last else {}
         for turn in turns:
+            message = messages[turn.message]
+            if turn.trains:
+                spans += weigh_body(text, turn.start, turn.end, message)
             for stop in turn.stops:
                 mode = self._stops.mode(stop)
                 if (
@@ -149,24 +168,13 @@ class Masker:
                     or (mode == "turn" and turn.trains)
                     or (mode == "last" and final.get(stop.is_eos) == stop)
                 ):
-                    spans.append((stop.start, stop.end))
+                    spans.append((stop.start, stop.end, message.weight if turn.trains else 1.0))
         return spans
 
 
-def merge_spans(spans: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """The spans in order, those that touch joined, empty ones left out."""
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(span for span in spans if span[0] < span[1]):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return tuple(merged)
-
-
-def _check_known(text: Tracked, spans: Sequence[tuple[int, int]]) -> None:
+def _check_known(text: Tracked, spans: Sequence[WeightedSpan]) -> None:
     for start, end, origin in spans_of(text):
-        if origin == UNKNOWN and any(start < high and low < end for low, high in spans):
+        if origin == UNKNOWN and any(start < high and low < end for low, high, _ in spans):
             raise _mixed(plain(text)[start:end])
 
 

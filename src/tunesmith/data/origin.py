@@ -16,10 +16,14 @@ TOOLS: Final = -1
 
 
 class Origin(NamedTuple):
-    """A field of a message: the message's number from 0, and the field's key in it."""
+    """A field of a message: the message's number from 0, and the field's key in it.
+
+    ``part`` is the number from 1 of the message's span that the text belongs to, 0 for none.
+    """
 
     message: int
     field: str
+    part: int = 0
 
 
 UNKNOWN: Final = Origin(-2, "?")

@@ -76,7 +76,10 @@ def _moved(
 def _compare(tracked: Tracked, origin: Origin, moved: set[int]) -> None:
     text = plain(tracked)
     carries = {
-        at for start, end, found in spans_of(tracked) if found == origin for at in range(start, end)
+        at
+        for start, end, found in spans_of(tracked)
+        if found is not None and found[:2] == origin[:2]
+        for at in range(start, end)
     }
     strangers = moved - carries
     if strangers:

@@ -31,21 +31,63 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece of text that is tokenized by itself and trains or does not."""
+    """A piece of text that trains or does not.
+
+    It is tokenized by itself, or with ``glued`` as one text with the piece before it: then a token
+    that reaches over the border trains only if both pieces do. ``eos`` is how many end tokens close
+    the piece, one that its text ends with included.
+    """
 
     text: str
     train: bool
+    glued: bool = False
+    eos: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """Pieces tokenized one by one and joined (``alpaca``, ``input_output``, inline mappings).
+    """Pieces of text and what of them trains (``alpaca``, ``input_output``, inline mappings).
 
-    ``special_tokens`` says whether bos opens the first piece and eos closes the last one.
+    ``special_tokens`` says whether bos opens the first piece and eos closes the last one;
+    ``closed=False`` leaves the eos away.
     """
 
     pieces: tuple[Segment, ...]
     special_tokens: bool = True
+    closed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A row that was tokenized elsewhere: ids, and whether each trains. Nothing is added."""
+
+    ids: tuple[int, ...]
+    train: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Random ids that all train (``_synthetic``): ``length`` of them in [``low``, ``high``).
+
+    ``high=None`` stands for the size of the tokenizer's vocabulary. Equal ``seed`` and ``number``
+    give equal ids.
+    """
+
+    length: int
+    low: int
+    high: int | None
+    seed: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpan:
+    """Half-open characters of a message's text field, and what they weigh in the loss."""
+
+    field: str
+    start: int
+    end: int
+    weight: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +95,15 @@ class Message:
     """One turn, in the keys that a chat template reads.
 
     ``fields`` holds what the template sees: ``role``, ``content`` and any other key of the turn.
-    ``train`` is the row's own wish (``message_field_training``); None leaves it to the role.
+    ``train`` is the row's own wish (``message_field_training``); None leaves it to the spans and
+    then to the role. Where there are ``spans`` (in order, disjoint in each field), nothing else of
+    the turn's fields trains. ``weight`` is what the turn weighs in the loss.
     """
 
     fields: Mapping[str, Any]
     train: bool | None = None
+    spans: tuple[FieldSpan, ...] = ()
+    weight: float = 1.0
 
     @property
     def role(self) -> str:
@@ -74,7 +120,60 @@ class Conversation:
     variables: Mapping[str, Any] = field(default_factory=dict)
 
 
-Record = Text | Segments | Conversation
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two answers to one prompt. In each branch the answer alone trains."""
+
+    chosen: Segments | Conversation
+    rejected: Segments | Conversation
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One answer and whether it is wanted. The answer alone trains."""
+
+    answer: Segments | Conversation
+    is_good: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A solution in steps, each right or wrong, and the text that ends every step.
+
+    ``last_only`` asks for the label of the last step alone; ``longest`` is the most tokens that are
+    kept of the steps (None: all).
+    """
+
+    prompt: str
+    steps: tuple[str, ...]
+    labels: tuple[bool, ...]
+    separator: str = "\n"
+    last_only: bool = False
+    longest: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is asked; ``extras`` are the row's other columns, as reward functions get them.
+
+    ``asked`` is plain text, or turns of which none is the answer.
+    """
+
+    asked: str | Conversation
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """The prompts that one row gives: one, or one for each turn of the assistant."""
+
+    items: tuple[Prompt, ...]
+
+
+TokenRecord = Text | Segments | Tokens | Drawn | Conversation
+"""Records that become token ids and weights: what supervised objectives read."""
+
+Record = TokenRecord | Preference | Judged | Steps | Prompts
 
 
 class RowError(Exception):

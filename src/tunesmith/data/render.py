@@ -29,12 +29,12 @@ from tunesmith.data.tokens import (
     TokenView,
     runs_of_weights,
     straddles,
-    train_tokens,
     view_turns,
+    weigh_tokens,
 )
 from tunesmith.errors import DataError
 
-RENDER_VERSION: Final = "1"
+RENDER_VERSION: Final = "2"
 """Part of every cache key: raised when the same row and settings give other tokens."""
 
 History = Literal["whole", "expand", "last"]
@@ -54,7 +54,8 @@ class RenderSettings:
     content, which goes into the cache key in the path's place. ``sequence_len``: the length of the
     pieces that plain text is cut into. ``special_tokens``: the texts that templates see
     (``bos_token``, ...). ``variables``: ``chat_template_kwargs``. ``roles_to_train``: None for all.
-    ``roles``: the data set's role mapping, template role -> names. ``history``: what becomes
+    ``roles``: the data set's role mapping, template role -> names. ``turns_to_train``: all of the
+    turns that would train, or the last one of them. ``history``: what becomes
     of a row whose template changes earlier turns (None: ``expand``). ``now``: the ISO time that
     ``strftime_now`` tells.
     """
@@ -70,6 +71,7 @@ class RenderSettings:
     variables: Mapping[str, Any] = field(default_factory=dict)
     roles_to_train: tuple[str, ...] | None = (ASSISTANT,)
     roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    turns_to_train: Literal["all", "last"] = "all"
     train_on_eos: Ends = "turn"
     train_on_eot: Ends | None = None
     history: History | None = None
@@ -116,7 +118,8 @@ class Renderer:
             settings.train_on_eot or eos,
         )
         aliases = {name: role for role, names in settings.roles.items() for name in names}
-        self._masker = Masker(settings.roles_to_train, stops, aliases)
+        last_only = settings.turns_to_train == "last"
+        self._masker = Masker(settings.roles_to_train, stops, aliases, last_only=last_only)
         self._chat: Chat | None = None
         if settings.template is not None:
             variables = {**settings.special_tokens, **settings.variables}
@@ -223,9 +226,9 @@ class Renderer:
         lints = list(self._findings)
         for text, mask, more in self._masked(record, source):
             encoded = self._encoder.encode(plain(text))
-            trained = train_tokens(encoded, mask.spans, len(text))
+            weights = weigh_tokens(encoded, mask.spans, len(text))
             lints += [*more, *mask.lints, *straddles(text, encoded, mask)]
-            samples.append(TokenSample(encoded.ids, runs_of_weights(trained), str(source)))
+            samples.append(TokenSample(encoded.ids, runs_of_weights(weights), str(source)))
         found = tuple(dataclasses.replace(lint, source=str(source)) for lint in lints)
         return RenderedRow(tuple(samples), found)
 
@@ -235,13 +238,13 @@ class Renderer:
         """The texts that a conversation becomes, each with what of it trains."""
         chat = self._checked_chat(record)
         shape = chat.shape(record.variables)
-        trained = [self._masker.trains(message) for message in record.messages]
+        trained = self._masker.trained(record.messages)
         history = self._settings.history or "expand"
         samples = plan_samples(record.messages, trained, chat.renderer(record), history)
         masked = []
         for sample in samples:
             messages = record.messages[: sample.length]
-            mask = self._masker.mask(sample.text, messages, shape, sample.part)
+            mask = self._masker.mask(sample.text, messages, trained, shape, sample.part)
             lints = [Lint("history", sample.note)] if sample.note else []
             masked.append((sample.text, mask, lints))
         if source is not None and _is_proved(source):

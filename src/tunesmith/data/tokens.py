@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from tunesmith.data.encode import Encoded
 from tunesmith.data.masking import Mask
 from tunesmith.data.origin import Origin, Tracked, plain, spans_of
 from tunesmith.data.records import Lint, Message
+from tunesmith.data.weights import WeightedSpan
 
 NO_TARGET = "nothing predicts the first token"
 
@@ -34,44 +36,54 @@ class TokenView:
     reason: str
 
 
-def train_tokens(
-    encoded: Encoded, spans: Iterable[tuple[int, int]], n_characters: int
-) -> NDArray[np.bool_]:
-    """Whether each token trains, bool [n]: only where all of its characters do.
+def weigh_tokens(
+    encoded: Encoded, spans: Iterable[WeightedSpan], n_characters: int
+) -> NDArray[np.float64]:
+    """The weight of each token, float64 [n]: that of its lightest character.
 
-    A token without characters of its own trains inside a span, not at its start.
+    So a token trains only where all of its characters do. One without characters of its own trains
+    inside a span, not at its start.
     """
-    flags = np.zeros(n_characters + 1, dtype=np.int64)
-    for start, end in spans:
-        flags[start:end] = 1
-    total = np.concatenate([[0], np.cumsum(flags)])
+    if not len(encoded.ids):
+        return np.zeros(0)
+    weights = np.zeros(n_characters + 1)
+    for start, end, weight in spans:
+        weights[start:end] = weight
     starts, ends = encoded.offsets[:, 0], encoded.offsets[:, 1]
-    covered = (total[ends] - total[starts] == ends - starts) & (ends > starts)
-    inside = (flags[starts] == 1) & (starts > 0) & (flags[np.maximum(starts - 1, 0)] == 1)
-    trained: NDArray[np.bool_] = covered | ((ends == starts) & inside)
-    return trained
+    lightest = np.minimum.reduceat(weights, encoded.offsets.ravel())[::2]
+    before = np.where(starts > 0, weights[np.maximum(starts - 1, 0)], 0.0)
+    weighed: NDArray[np.float64] = np.where(ends > starts, lightest, np.minimum(lightest, before))
+    return weighed
 
 
-def runs_of_weights(trained: NDArray[np.bool_]) -> tuple[tuple[int, int, float], ...]:
-    """The trained tokens as (start, end, 1.0); the first token is no target."""
-    flags = np.concatenate([[False], trained[1:], [False]])
-    edges = np.flatnonzero(flags[1:] != flags[:-1]) + 1
-    return tuple((int(start), int(end), 1.0) for start, end in edges.reshape(-1, 2))
+def runs_of_weights(weights: NDArray[np.float64] | NDArray[np.bool_]) -> tuple[WeightedSpan, ...]:
+    """The tokens that train as (start, end, weight); the first token is no target."""
+    values = np.concatenate([[0.0], weights[1:], [0.0]])
+    edges = np.flatnonzero(values[1:] != values[:-1]) + 1
+    return tuple(
+        (int(start), int(end), float(values[start]))
+        for start, end in pairwise(edges)
+        if values[start] > 0
+    )
 
 
 def straddles(text: Tracked, encoded: Encoded, mask: Mask) -> Iterator[Lint]:
-    """A finding for each token that reaches over a body's start; it does not train."""
+    """A finding for each token that holds both what trains of a turn and what does not.
+
+    It does not train.
+    """
     starts, ends = encoded.offsets[:, 0], encoded.offsets[:, 1]
+    borders = {start for start, _, _ in mask.spans} ^ {end for _, end, _ in mask.spans}
     for turn in mask.turns:
-        if not turn.trains:
-            continue
-        for at in np.flatnonzero((starts < turn.start) & (ends > turn.start)):
-            token = plain(text)[starts[at] : ends[at]]
-            yield Lint(
-                "straddling-token",
-                f"messages[{turn.message}]: the token {token!r} reaches over the start of the "
-                "turn's body and does not train",
-            )
+        for border in sorted(at for at in borders if turn.start <= at < turn.end):
+            place = "the start of the turn's body" if border == turn.start else "a span's border"
+            for at in np.flatnonzero((starts < border) & (ends > border)):
+                token = plain(text)[starts[at] : ends[at]]
+                yield Lint(
+                    "straddling-token",
+                    f"messages[{turn.message}]: the token {token!r} reaches over {place} and does "
+                    "not train",
+                )
 
 
 def view_turns(
@@ -82,7 +94,7 @@ def view_turns(
     text_of: Callable[[int], str],
 ) -> list[TokenView]:
     """Every token of a rendered conversation with its origin and the reason of its weight."""
-    trained = train_tokens(encoded, mask.spans, len(text))
+    weights = weigh_tokens(encoded, mask.spans, len(text))
     origins: list[Origin | None] = [
         origin for start, end, origin in spans_of(text) for _ in range(end - start)
     ]
@@ -94,16 +106,16 @@ def view_turns(
     ):
         origin = origins[start] if end > start else None
         message = origin.message if origin is not None and origin.message >= 0 else None
-        trains = bool(trained[number]) and number > 0
+        weight = float(weights[number]) if number else 0.0
         views.append(
             TokenView(
                 whole[max(start, told) : end] if end > start else text_of(token),
                 token,
-                float(trains),
+                weight,
                 message,
                 "" if message is None else messages[message].role,
                 "template" if origin is None else origin.field,
-                _reason(number, start, end, mask, trains=trains),
+                _reason(number, start, end, mask, trains=weight > 0),
             )
         )
         told = max(told, end)
@@ -117,10 +129,11 @@ def _reason(number: int, start: int, end: int, mask: Mask, *, trains: bool) -> s
         return "end of turn" if in_stop else "body of a trained turn"
     if number == 0:
         return NO_TARGET
-    if any(start < high and low < end for low, high in mask.spans):
-        return "reaches over a body's border"
+    if any(start < high and low < end for low, high, _ in mask.spans):
+        return "reaches over a border of what trains"
     if in_stop:
         return "an end of turn that does not train"
-    if any(turn.first <= start < turn.end for turn in mask.turns):
-        return "a turn that does not train"
+    for turn in mask.turns:
+        if turn.first <= start < turn.end:
+            return "a part that does not train" if turn.trains else "a turn that does not train"
     return "template text outside of bodies"

@@ -16,6 +16,7 @@ import numpy as np
 
 from tunesmith.data.records import (
     Conversation,
+    FieldSpan,
     Lint,
     Message,
     Record,
@@ -105,7 +106,10 @@ def _pack_record(record: Record) -> list[Any]:
     if isinstance(record, Segments):
         pieces = [[piece.text, piece.train] for piece in record.pieces]
         return ["segments", pieces, record.special_tokens]
-    messages = [[message.fields, message.train] for message in record.messages]
+    messages = [
+        [m.fields, m.train, [dataclasses.astuple(span) for span in m.spans], m.weight]
+        for m in record.messages
+    ]
     return ["conversation", messages, record.tools, record.variables]
 
 
@@ -116,7 +120,11 @@ def _unpack_record(kind: str, values: Sequence[Any]) -> Record:
         pieces, special_tokens = values
         return Segments(tuple(Segment(*piece) for piece in pieces), special_tokens)
     messages, tools, variables = values
-    return Conversation(tuple(Message(*message) for message in messages), tuple(tools), variables)
+    read = [
+        Message(fields, train, tuple(FieldSpan(*span) for span in spans), weight)
+        for fields, train, spans, weight in messages
+    ]
+    return Conversation(tuple(read), tuple(tools), variables)
 
 
 # --- outcomes -------------------------------------------------------------------------------------

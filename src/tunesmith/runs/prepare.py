@@ -119,7 +119,8 @@ def _heads(
     data = config.data
     heads = []
     for number, entry in enumerate((*data.datasets, *data.test_datasets)):
-        location = locate_data(entry) if given is None or number else given_rows(given)
+        location = given_rows(given) if number == 0 and given is not None else None
+        location = location or locate_data(entry, config.batch.seed)
         counts = count and number < len(data.datasets)
         heads.append(read_head(entry, number, location, limit, count=counts))
     return tuple(heads)
@@ -180,6 +181,7 @@ def render_settings(
         variables=section.chat_template_kwargs or {},
         roles_to_train=_roles_to_train(config, entry),
         roles={role: tuple(names) for role, names in (entry.roles or {}).items()},
+        turns_to_train=entry.turns_to_train,
         train_on_eos=entry.train_on_eos or "turn",
         train_on_eot=entry.train_on_eot,
         history=entry.history,

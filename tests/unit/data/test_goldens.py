@@ -219,7 +219,7 @@ def kind_of(view: Any, *, ours: bool) -> str:
         return INSIDE
     if ours and view.text.startswith(" ") and view.message is not None:
         return INSIDE
-    if not ours and view.reason == "reaches over a body's border":
+    if not ours and view.reason == "reaches over a border of what trains":
         return BORDER
     return f"unexplained: {view}"
 

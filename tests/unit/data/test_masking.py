@@ -9,10 +9,10 @@ import pytest
 
 from tests.unit.data.chats import SOURCE, chat, codes, make_tokenizer, settings, shown
 from tunesmith.data.instrument import CompiledTemplate
-from tunesmith.data.masking import merge_spans
 from tunesmith.data.records import Conversation, RowError, Source
 from tunesmith.data.render import Renderer
 from tunesmith.data.shape import TurnShape, learn_shape, longest_prefix
+from tunesmith.data.weights import merge_spans
 from tunesmith.errors import DataError
 
 HEAD = "<|im_start|>"
@@ -402,4 +402,7 @@ def test_longest_prefix() -> None:
 
 
 def test_merge_spans() -> None:
-    assert merge_spans([(4, 6), (0, 2), (2, 3), (5, 9), (7, 7)]) == ((0, 3), (4, 9))
+    assert merge_spans([(4, 6, 1), (0, 2, 1), (2, 3, 1), (5, 9, 1), (7, 7, 1)]) == (
+        (0, 3, 1),
+        (4, 9, 1),
+    )

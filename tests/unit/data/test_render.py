@@ -17,7 +17,7 @@ from tunesmith.data.proof import prove_origins, turn_letters
 from tunesmith.data.records import Conversation, RowError, Segment, Segments, Source, Text
 from tunesmith.data.render import Renderer, RenderSettings
 from tunesmith.data.templates import ChatTemplate, resolve_template
-from tunesmith.data.tokens import runs_of_weights, train_tokens
+from tunesmith.data.tokens import runs_of_weights, weigh_tokens
 from tunesmith.errors import DataError, ModelError
 
 
@@ -113,10 +113,10 @@ def test_the_encoder_knows_what_the_tokenizer_adds(folder: Path, tmp_path: Path)
 def test_a_token_trains_only_if_all_of_its_characters_do(folder: Path) -> None:
     encoded = Encoder(str(folder)).encode("a b😀c")
     assert len(encoded.ids) == 7
-    assert train_tokens(encoded, [(2, 5)], 5).tolist() == [False, False, *[True] * 5]
-    assert train_tokens(encoded, [(1, 3)], 5).tolist() == [False, True, *[False] * 5]
-    assert train_tokens(encoded, [(3, 4)], 5).tolist() == [False, False, *[True] * 4, False]
-    assert not train_tokens(encoded, [], 5).any()
+    assert weigh_tokens(encoded, [(2, 5, 1.0)], 5).tolist() == [0, 0, *[1] * 5]
+    assert weigh_tokens(encoded, [(1, 3, 1.0)], 5).tolist() == [0, 1, *[0] * 5]
+    assert weigh_tokens(encoded, [(3, 4, 1.0)], 5).tolist() == [0, 0, *[1] * 4, 0]
+    assert not weigh_tokens(encoded, [], 5).any()
 
 
 def test_runs_of_weights_never_hold_the_first_token() -> None:
@@ -140,6 +140,7 @@ CHANGES: dict[str, Any] = {
     "variables": {"enable_thinking": False},
     "roles_to_train": None,
     "roles": {"user": ("x",)},
+    "turns_to_train": "last",
     "train_on_eos": "all",
     "train_on_eot": "none",
     "history": "last",

@@ -20,15 +20,21 @@ def _default_properties() -> dict[str, str]:
 class FormatOptions:
     """What of the config decides how a row is read, as plain data.
 
-    ``properties`` maps a template's key of a turn to the row's key. ``roles`` maps the rows' names
-    of roles to the template's, on top of the built-in ones.
+    ``properties`` maps a template's key of a turn to the row's key; ``thinking_key`` is the
+    template's of the reasoning. ``roles`` maps the rows' names of roles to the template's, on top
+    of the built-in ones.
     """
 
     field: str | None = None
     field_messages: str = "messages"
     field_tools: str = "tools"
     properties: Mapping[str, str] = dataclasses.field(default_factory=_default_properties)
+    field_system: str = "system"
     training_key: str | None = None
+    detail_key: str | None = None
+    weight_key: str | None = None
+    thinking_key: str = "reasoning_content"
+    split_thinking: bool = False
     roles: Mapping[str, str] = dataclasses.field(default_factory=dict)
     drop_system_message: bool = False
     train_on_inputs: bool = False
@@ -37,13 +43,21 @@ class FormatOptions:
     @classmethod
     def of(cls, entry: DatasetEntry, data: DataSection) -> FormatOptions:
         """The options that a data set entry and the section around it ask for."""
-        properties = _default_properties() | (entry.message_property_mappings or {})
+        thinking_key = entry.template_thinking_key or "reasoning_content"
+        thinking = {thinking_key: entry.field_thinking or "reasoning_content"}
+        mapped = entry.message_property_mappings or {}
+        properties = _default_properties() | thinking | mapped
         return cls(
             field=entry.field,
             field_messages=entry.field_messages,
             field_tools=entry.field_tools,
             properties=properties,
+            field_system=entry.field_system,
             training_key=entry.message_field_training,
+            detail_key=entry.message_field_training_detail,
+            weight_key=entry.message_field_weight,
+            thinking_key=thinking_key,
+            split_thinking=entry.split_thinking,
             roles={name: role for role, names in (entry.roles or {}).items() for name in names},
             drop_system_message=entry.drop_system_message,
             train_on_inputs=data.train_on_inputs,
