@@ -141,6 +141,21 @@ class StepReport:
         }
 
 
+class NotFinite(RunError):
+    """A step (counted from 1) whose loss or gradient is not finite; it was not applied."""
+
+    exit_code = ExitCode.NOT_FINITE
+
+    def __init__(self, step: int, message: str) -> None:
+        super().__init__(
+            message,
+            hint="lower learning_rate, set max_grad_norm, use bf16 in place of fp16, or look at "
+            "the step's rows; resume from the last checkpoint",
+            where=f"step {step}",
+        )
+        self.step = step
+
+
 class Reporter:
     """Makes the reports of a run and stops it when a number is not finite.
 
@@ -166,7 +181,8 @@ class Reporter:
     def __call__(self, facts: StepFacts, sums: StepSums, norm: Tensor) -> StepReport:
         """The step's report, after its one collective: loss sums, metric sums, stop flag."""
         losses, metrics = tuple(sorted(sums.losses)), tuple(sorted(sums.metrics))
-        stop = torch.tensor(float(self.stop.is_set), dtype=torch.float64, device=norm.device)
+        # Filled on the device: a number that is copied there makes the host wait.
+        stop = torch.full((), float(self.stop.is_set), dtype=torch.float64, device=norm.device)
         own = [sums.losses[name] for name in losses] + [sums.metrics[name] for name in metrics]
         packed = torch.stack([*(value.double() for value in own), stop])
         summed = sum_over(self._mesh, packed)
@@ -180,7 +196,7 @@ class Reporter:
         """Read this step's numbers, or, where the device runs ahead, those of the step before.
 
         Raises:
-            RunError: exit 4, naming the step and which of loss and gradient is not finite.
+            NotFinite: exit 4, naming the step and which of loss and gradient is not finite.
         """
         previous, self._unread = self._unread, report
         readable = report if self._mesh.device.type == "cpu" else previous
@@ -245,11 +261,5 @@ def _what_is_bad(report: StepReport) -> str | None:
     return " and ".join(bad) or None
 
 
-def _not_finite(report: StepReport, bad: str) -> RunError:
-    return RunError(
-        f"step {report.step} went bad: {bad}",
-        hint="lower learning_rate, set max_grad_norm, use bf16 in place of fp16, or look at the "
-        "step's rows; resume from the last checkpoint",
-        where=f"step {report.step}",
-        exit_code=ExitCode.NOT_FINITE,
-    )
+def _not_finite(report: StepReport, bad: str) -> NotFinite:
+    return NotFinite(report.step, f"step {report.step} went bad: {bad}")

@@ -16,6 +16,7 @@ from tunesmith.data.stream import Stream
 from tunesmith.dist.mesh import Mesh
 from tunesmith.engine.cadence import Cadence
 from tunesmith.engine.events import Events
+from tunesmith.engine.latch import Latch
 from tunesmith.engine.report import Reporter, StepSums
 from tunesmith.engine.scaling import Scale, Unscaled
 from tunesmith.models.policy import Policy
@@ -62,6 +63,7 @@ class Run:
     cadence: Cadence
     checkpoints: Checkpoints
     report: Reporter
+    latch: Latch
     seed: int
     device: torch.device
     events: Events[Run] = field(default_factory=Events)

@@ -18,6 +18,7 @@ from tunesmith.checkpoint.weights import ADAPTER, MODEL, ModelFiles, NamedTensor
 from tunesmith.data.stream import MapStream
 from tunesmith.dist.mesh import Mesh
 from tunesmith.engine.events import Events
+from tunesmith.engine.latch import Latch
 from tunesmith.engine.report import Reporter
 from tunesmith.engine.run import Run
 from tunesmith.engine.scaling import LossScale, Scale, Unscaled
@@ -78,7 +79,7 @@ def assemble(
         if saved is not None and plan.config.adapters.kind is None:
             model.load_state_dict(_load(plan, material, mesh, saved).state_dict())
     adapter = _make_trainable(plan, material, model)
-    apply(model, mesh, plan.config.memory)
+    apply(model, mesh, plan.treatment)
     policy = _policy(plan, model)
     files = model_files(policy, material, adapter)
     scale: Scale = Unscaled() if plan.compute_dtype.value != "float16" else LossScale(mesh.device)
@@ -111,6 +112,7 @@ def assemble(
             keep=plan.config.checkpoint.keep,
         ),
         report=Reporter(mesh, stop, tolerates_skips=isinstance(scale, LossScale)),
+        latch=Latch(mesh, holds=not isinstance(scale, LossScale)),
         seed=plan.config.batch.seed,
         device=mesh.device,
         events=Events(callbacks),

@@ -17,6 +17,7 @@ from tunesmith.checkpoint.state import TrainState
 from tunesmith.data.stream import MapStream
 from tunesmith.dist.mesh import Mesh
 from tunesmith.engine.loop import fit
+from tunesmith.engine.origin import explained
 from tunesmith.engine.signals import StopFlag, listening
 from tunesmith.patches.patch import applied
 from tunesmith.runs.assemble import Assembled, assemble
@@ -157,7 +158,8 @@ def _fit(assembled: Assembled) -> TrainState:
     """The loop; who listens hears of a failure before it goes up."""
     run, state = assembled.run, assembled.state
     try:
-        return fit(run, state)
+        with explained(run):
+            return fit(run, state)
     except BaseException as error:
         run.events.run_failed(run, state, error)
         raise

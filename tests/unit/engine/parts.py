@@ -23,6 +23,7 @@ from tunesmith.data.stream import MapStream, OrderSettings
 from tunesmith.dist.mesh import Mesh
 from tunesmith.engine.cadence import Timeline, build_cadence
 from tunesmith.engine.events import Events
+from tunesmith.engine.latch import Latch
 from tunesmith.engine.report import Reporter
 from tunesmith.engine.run import Run
 from tunesmith.engine.scaling import LossScale, Unscaled
@@ -154,6 +155,7 @@ def build_run(
         ),
         checkpoints=CheckpointStore(output_dir, files, optimizer),
         report=Reporter(mesh, tolerates_skips=scale is not None),
+        latch=Latch(mesh, holds=scale is None),
         seed=7,
         device=CPU,
         events=Events(callbacks),
