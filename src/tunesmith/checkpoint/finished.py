@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from tunesmith.checkpoint.weights import ADAPTER, MODEL, has_weights, read_weights
 from tunesmith.errors import ExitCode, RunError
@@ -28,11 +28,13 @@ ADAPTER_CONFIG = "adapter_config.json"
 class Finished:
     """A loadable folder. ``record`` is its ``tunesmith.json``; other tools' folders have none.
 
-    ``base`` is what an adapter stands on: a folder or a hub id. None for whole models.
+    ``base`` is what an adapter stands on: a folder, or a hub id with its ``revision``. None for
+    whole models.
     """
 
     path: Path
     base: str | None
+    revision: str | None = None
     record: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -51,6 +53,15 @@ class Finished:
         """How the base was quantised in training, if it was."""
         settings: dict[str, Any] | None = self.record.get("quantization")
         return settings
+
+    @property
+    def base_settings(self) -> tuple[str | None, dict[str, Any]]:
+        """Where the base's config was read from, if elsewhere, and which fields were overwritten.
+
+        A whole model's own config says both already.
+        """
+        base = (self.record.get("base") or {}) if self.is_adapter else {}
+        return base.get("config_path"), base.get("config_overrides") or {}
 
 
 def describe(model: PreTrainedModel) -> dict[str, Any]:
@@ -76,9 +87,10 @@ def open_finished(folder: Path) -> Finished:
         record = _read_json(folder / RECORD)
     if (folder / ADAPTER_CONFIG).is_file() and has_weights(folder, ADAPTER):
         config = _read_json(folder / ADAPTER_CONFIG)
-        return Finished(folder, str(config["base_model_name_or_path"]), record)
+        base, revision = str(config["base_model_name_or_path"]), config.get("revision")
+        return Finished(folder, base, revision, record)
     if (folder / "config.json").is_file() and has_weights(folder, MODEL):
-        return Finished(folder, None, record)
+        return Finished(folder, None, record=record)
     raise RunError(
         f"{folder} holds neither a model nor an adapter",
         hint="name the output_dir of a finished run, or one of its checkpoints",
@@ -92,7 +104,7 @@ def load_base(
 ) -> PreTrainedModel:
     """The model under an adapter as it was in training (quantised if it was), or the whole model.
 
-    ``base`` is used in place of the recorded one.
+    ``base`` is used in place of the recorded one; the run's own changes to its config are made.
 
     Raises:
         RunError: exit 2, transformers cannot load it.
@@ -105,7 +117,10 @@ def load_base(
     }
     if finished.is_adapter and finished.quantization is not None:
         arguments["quantization_config"] = BitsAndBytesConfig.from_dict(finished.quantization)
+    if base is None and finished.revision is not None:
+        arguments["revision"] = finished.revision
     try:
+        arguments |= _changed_config(finished, source, arguments.get("revision"))
         with without_bars():
             model = AutoModelForCausalLM.from_pretrained(source, **arguments)
     except (OSError, ValueError) as error:
@@ -118,6 +133,18 @@ def load_base(
     keep_values(model)
     loaded: PreTrainedModel = model.eval()
     return loaded
+
+
+def _changed_config(finished: Finished, source: str, revision: str | None) -> dict[str, Any]:
+    """The argument ``config`` where the run had another one than the base's folder holds."""
+    path, overrides = finished.base_settings
+    if path is None and not overrides:
+        return {}
+    where = {"revision": revision} if path is None and revision is not None else {}
+    config = AutoConfig.from_pretrained(path or source, trust_remote_code=False, **where)
+    for name, value in overrides.items():
+        setattr(config, name, value)
+    return {"config": config}
 
 
 def load_finished(

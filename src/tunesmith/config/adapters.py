@@ -70,7 +70,8 @@ class AdaptersSection(Section):
     )
     fan_in_fan_out: bool | None = key(
         None,
-        "The base stores weights transposed (Conv1D).",
+        "Whether the base stores weights transposed (Conv1D): the layers say it, a wrong value is "
+        "told.",
         flat="lora_fan_in_fan_out",
         readers="tunesmith.models.adapters",
         **ADAPTED,

@@ -85,7 +85,8 @@ def export(job: Export) -> Path:
         job.files.write(folder)
         (folder / CARD).write_text(job.card, encoding="utf-8")
         how = describe(job.policy.model)
-        (folder / RECORD).write_text(json.dumps(how), encoding="utf-8")  # how it is loaded below
+        loads = {**how, "base": job.record.get("base")}  # how it is loaded below
+        (folder / RECORD).write_text(json.dumps(loads), encoding="utf-8")
         proof = prove(job, folder)
         (folder / RECORD).unlink()
         force_tree_to_disk(folder)

@@ -25,7 +25,10 @@ from transformers.pytorch_utils import Conv1D
 
 from tunesmith.config.adapters import AdaptersSection
 from tunesmith.errors import ModelError
+from tunesmith.log import get_logger
 from tunesmith.models.seeds import draw_uniform
+
+log = get_logger(__name__)
 
 ADAPTER = "default"
 """peft's name for the one adapter; it never reaches a file."""
@@ -45,12 +48,17 @@ class AdapterInfo:
 
 
 def add_adapter(
-    model: PreTrainedModel, section: AdaptersSection, seed: int, *, base_name: str
+    model: PreTrainedModel,
+    section: AdaptersSection,
+    seed: int,
+    *,
+    base_name: str,
+    revision: str | None = None,
 ) -> AdapterInfo:
     """Inject the adapter that the section describes; only it trains afterwards.
 
     Adapters and modules that train whole are float32. Their values depend on (seed, name) alone.
-    ``base_name`` is what the saved adapter calls its base.
+    ``base_name`` is what the saved adapter calls its base, ``revision`` its commit on the hub.
 
     Raises:
         ModelError: a rule matches no module.
@@ -66,6 +74,7 @@ def add_adapter(
         bias="none",
         task_type="CAUSAL_LM",
         base_model_name_or_path=base_name,
+        revision=revision,
     )
     model.requires_grad_(requires_grad=False)
     try:
@@ -190,9 +199,16 @@ def _unmatched(model: PreTrainedModel, rule: str, key: str) -> ModelError:
 
 
 def _transposed(model: PreTrainedModel, section: AdaptersSection) -> bool:
-    if section.fan_in_fan_out is not None:
-        return section.fan_in_fan_out
-    return any(isinstance(module, Conv1D) for module in model.modules())
+    """What the layers are; peft, too, goes by them and only warns of an answer that is wrong."""
+    found = any(isinstance(module, Conv1D) for module in model.modules())
+    if section.fan_in_fan_out not in (None, found):
+        log.warning(
+            "notice: lora_fan_in_fan_out: %s has no effect: the weights of %s are %stransposed",
+            str(section.fan_in_fan_out).lower(),
+            type(model).__name__,
+            "" if found else "not ",
+        )
+    return found
 
 
 def _as_plain(config: LoraConfig) -> dict[str, Any]:

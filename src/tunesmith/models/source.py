@@ -46,6 +46,8 @@ class LocatedModel:
             "path": str(self.path),
             "sha256": self.sha256,
             "commit": self.commit,
+            "config_path": self.settings.config_path,
+            "config_overrides": self.settings.config_overrides,
         }
 
 

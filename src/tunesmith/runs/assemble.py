@@ -168,8 +168,13 @@ def _make_trainable(
         train_everything(model)
         return None
     base = material.base
-    name = base.original if base.kind == "hub" else str(base.path)
-    return add_adapter(model, plan.config.adapters, plan.config.batch.seed, base_name=name)
+    return add_adapter(
+        model,
+        plan.config.adapters,
+        plan.config.batch.seed,
+        base_name=base.original if base.kind == "hub" else str(base.path),
+        revision=base.commit,
+    )
 
 
 def _policy(plan: RunPlan, model: PreTrainedModel) -> Policy:
