@@ -18,11 +18,13 @@ def dotted_path(path: Sequence[str | int]) -> str:
 @dataclass(frozen=True, slots=True)
 class Rewrite:
     """What stands for an old key today: the keys of ``new``, with their values, in the place of
-    ``old``; nothing where it only goes out.
+    ``old`` and its ``value``; nothing where it only goes out. ``said`` is the notice.
     """
 
     old: Path
+    value: Any
     new: Mapping[Path, Any]
+    said: str
 
 
 @dataclass(slots=True)
@@ -51,7 +53,7 @@ class Draft:
         for end in range(len(path), 0, -1):
             if path[:end] in self.places:
                 return self.places[path[:end]]
-        return Place(self.source)
+        return Place(self.source) if path else self.places.get((), Place(self.source))
 
     def problem(
         self, code: str, path: Path, message: str, fix: str = "", edit: Edit | None = None
@@ -132,7 +134,8 @@ class Draft:
         """
         place, value = self.place(old), self.get(old)
         inside = {p[len(old) :]: at for p, at in self.places.items() if p[: len(old)] == old}
-        self.rewrites.append(Rewrite(old, dict(new)))
+        words = {p[len(old) :]: on for p, on in self.old_booleans.items() if p[: len(old)] == old}
+        self.rewrites.append(Rewrite(old, value, dict(new), f"{place}: {text}"))
         self.notices.append((place.line or 0, f"{place}: {text}"))
         if old not in new:
             self.drop(old)
@@ -143,6 +146,7 @@ class Draft:
             self.put(path, wanted, place)
             root = _root_of(value, path, wanted)
             self.places |= {(*root, *rest): at for rest, at in inside.items() if root and rest}
+            self.old_booleans |= {(*root, *rest): on for rest, on in words.items() if root}
 
     def rename(self, path: Path, new: str, value: Any) -> None:
         """Move a key of a block to ``new``, with ``value`` there and the old key's place."""
@@ -163,9 +167,9 @@ def _root_of(value: Any, path: Path, wanted: Any) -> Path:
     """Where a moved block lies in what was put at ``path``: there, or as an item of a list there;
     () where it was not moved.
     """
-    if not isinstance(value, dict | list):
-        return ()
     if wanted is value:
         return path
+    if not isinstance(value, dict | list):
+        return ()
     items = wanted if isinstance(wanted, list) else []
     return next(((*path, i) for i, item in enumerate(items) if item is value), ())

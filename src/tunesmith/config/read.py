@@ -8,7 +8,6 @@ that the rest is judged too.
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tunesmith.config.checks.asked import Asked
 from tunesmith.config.checks.dead import dead_keys
 from tunesmith.config.checks.rules import broken_rules, deferred_checks, machine_problems
 from tunesmith.config.draft import Draft, dotted_path
@@ -26,17 +26,17 @@ from tunesmith.config.names import check_names
 from tunesmith.config.overrides import Override, apply_overrides, as_overrides
 from tunesmith.config.schema import RunConfig
 from tunesmith.config.section import takes
+from tunesmith.config.source import STDIN, text_of
 from tunesmith.config.tree import Path as TreePath
-from tunesmith.config.tree import Place, decode, read_tree
+from tunesmith.config.tree import Place, read_tree
 from tunesmith.config.words import problems_of
-from tunesmith.errors import ConfigError, Problem
+from tunesmith.errors import REMOVE, ConfigError, Problem
 from tunesmith.plugins import load_plugins
 
 KeySource = Place
 """Who set a key: a file with line and column, the command line, a caller, or ``default``."""
 
 DEFAULT = Place("default")
-STDIN = "-"
 
 # Stand-ins for required keys that are missing or wrong, so that the other keys can be judged.
 _STAND_INS: Mapping[str, Any] = {"base_model": "missing", "learning_rate": 1e-4}
@@ -78,13 +78,15 @@ def load(
     """
     draft = _read(source)
     apply_overrides(draft, as_overrides(overrides))
+    old = copy.deepcopy(draft.values)
     upgrade(draft)
+    written = old | copy.deepcopy(draft.values)
     check_names(draft, lenient=lenient)
-    _read_old_booleans(draft)
+    read_old_booleans(draft)
     draft.values = _without_nulls(draft.values)
     config = _validate(draft)
     _load_plugins(draft, config)
-    _check(draft, config, environment, strict_keys=strict_keys)
+    _check(draft, Asked(written, config), environment, strict_keys=strict_keys)
     if draft.problems:
         raise _error(draft)
     return _loaded(draft, config, source)
@@ -97,11 +99,15 @@ def _loaded(
     return LoadedConfig(
         config=config,
         sources=_sources(draft),
-        notices=[text for _, text in sorted(draft.notices, key=lambda notice: notice[0])],
+        notices=_said(draft),
         deferred=draft.deferred,
         path=path,
         base_dir=path.resolve().parent if path else Path.cwd(),
     )
+
+
+def _said(draft: Draft) -> list[str]:
+    return [text for _, text in sorted(draft.notices, key=lambda notice: notice[0])]
 
 
 def _read(source: str | Path | Mapping[str, Any]) -> Draft:
@@ -113,12 +119,13 @@ def _read(source: str | Path | Mapping[str, Any]) -> Draft:
     if isinstance(source, Mapping):
         values = {str(name): copy.deepcopy(value) for name, value in source.items()}
         return Draft(_undotted(values), {}, "python")
-    name, text = _text(source)
+    name, text = read_text(source)
     tree = read_tree(text, name)
     values = {} if tree.values is None and not tree.problems else tree.values
     if not isinstance(values, dict):
-        problem = Problem("yaml", "a config is a list of `key: value`", "check the file", file=name)
-        raise _as_error(tree.problems or [problem], name)
+        start = Draft({}, tree.places, name)
+        start.problem("yaml", (), "a config is a list of `key: value`", "check the file")
+        raise _as_error(tree.problems or start.problems, name)
     draft = Draft(values, tree.places, name, tree.old_booleans)
     draft.problems.extend(tree.problems)
     return draft
@@ -135,29 +142,20 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _text(source: str | Path) -> tuple[str, str]:
+def read_text(source: str | Path) -> tuple[str, str]:
     """The name and the text of a file or of stdin.
 
     Raises:
         ConfigError: there is no such file, or it is no text.
     """
     name = str(source)
-    if "://" in name:
-        problem = Problem("refused", "a config is not read from the network", "download it first")
-        raise _as_error([problem], name)
-    try:
-        raw = sys.stdin.buffer.read() if name == STDIN else Path(source).read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise _as_error([Problem("yaml", reason, "check the path", file=name)], name) from error
-    name = "stdin" if name == STDIN else name
-    text = decode(raw, name)
+    text = text_of(name)
     if isinstance(text, Problem):
         raise _as_error([text], name)
-    return name, text
+    return ("stdin" if name == STDIN else name), text
 
 
-def _read_old_booleans(draft: Draft) -> None:
+def read_old_booleans(draft: Draft) -> None:
     """Turn unquoted ``yes``, ``no``, ``on`` and ``off`` of boolean keys into truth values."""
     for path, meant in list(draft.old_booleans.items()):
         flat = ".".join("[]" if isinstance(part, int) else part for part in path)
@@ -165,9 +163,8 @@ def _read_old_booleans(draft: Draft) -> None:
         word = draft.get(path)
         if leaf is None or not isinstance(word, str) or not takes(leaf.annotation, bool):
             continue
-        draft.put(path, meant, draft.place(path))
         said = str(meant).lower()
-        draft.notice(path, f"{dotted_path(path)}: {word} is read as `{said}`")
+        draft.replace(path, {path: meant}, f"{dotted_path(path)}: {word} is read as `{said}`")
 
 
 def _without_nulls(value: Any) -> Any:
@@ -210,23 +207,24 @@ def _load_plugins(draft: Draft, config: RunConfig) -> None:
 
 
 def _check(
-    draft: Draft, config: RunConfig, environment: Environment | None, *, strict_keys: bool
+    draft: Draft, asked: Asked, environment: Environment | None, *, strict_keys: bool
 ) -> None:
     skip = draft.removed | draft.silenced
-    problems = broken_rules(config, skip=skip)
+    problems = broken_rules(asked, skip=skip)
     if environment is None:
-        draft.deferred.extend(deferred_checks(config))
+        draft.deferred.extend(deferred_checks(asked))
     else:
-        problems += machine_problems(config, environment, skip=skip)
+        problems += machine_problems(asked, environment, skip=skip)
     for problem in problems:
         draft.problems.append(draft.placed(problem, _path_of(problem.key)))
     if skip:
         return  # whether a key has an effect hangs on keys that are not known
-    for dead in dead_keys(config, dotted(draft.values)):
+    for dead in dead_keys(asked.config, dotted(draft.values)):
         path = _path_of(dead.key)
         if dead.alters_training or strict_keys:
             message = dead.message.partition(": ")[2]
-            draft.problem("conflict", path, message, f"take `{dead.key}` out, or set what it needs")
+            fix = f"take `{dead.key}` out, or set what it needs"
+            draft.problem("conflict", path, message, fix, {dead.key: REMOVE})
         else:
             draft.notice(path, dead.message)
 
@@ -251,7 +249,9 @@ def _error(draft: Draft) -> ConfigError:
         draft.problems,
         key=lambda problem: (problem.line is None, problem.line or 0, problem.column or 0),
     )
-    return _as_error(ordered, draft.source)
+    error = _as_error(ordered, draft.source)
+    error.notices = _said(draft)
+    return error
 
 
 def _as_error(problems: Sequence[Problem], name: str) -> ConfigError:

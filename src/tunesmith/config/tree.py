@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.events import (
     AliasEvent,
     DocumentStartEvent,
@@ -26,20 +26,26 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
     StreamEndEvent,
 )
+from ruamel.yaml.reader import ReaderError
 
 from tunesmith.errors import Problem
 
 Path = tuple[str | int, ...]
 """Where a value lies: mapping keys and list positions."""
 
-MAX_BYTES = 1_000_000
+# Any text of this size is read, or refused, within half a second (ruamel scans 2 s a megabyte).
+MAX_BYTES = 250_000
 MAX_DEPTH = 20
 MAX_NODES = 10_000
+# ruamel needs the square of a tag's length.
+MAX_TAG = 10_000
 
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _TRUE = {"true", "True", "TRUE"}
 _FALSE = {"false", "False", "FALSE"}
 _OLD_BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}
+_QUOTED_BOOLEANS = _OLD_BOOLEANS | {"true": True, "false": False}
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _INT = re.compile(r"[-+]?[0-9][0-9_]{0,40}\Z|0x[0-9a-fA-F]{1,32}\Z|0o[0-7]{1,32}\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]{1,4})?\Z")
 _INF = re.compile(r"([-+]?)\.(inf|Inf|INF)\Z")
@@ -60,10 +66,10 @@ class Place:
 
 @dataclass(slots=True)
 class Tree:
-    """Plain values with the place of each key and item.
+    """Plain values with the place of each key and item; the whole document's is that of ``()``.
 
-    ``old_booleans`` holds where an unquoted ``yes``, ``no``, ``on`` or ``off`` stands (it is text
-    in ``values``), with the truth value that YAML 1.1 took it for.
+    ``old_booleans`` holds where text stands that is a truth value to those who wrote it: ``yes``,
+    ``no``, ``on`` and ``off`` as in YAML 1.1, and these and ``true`` and ``false`` in quotes.
     """
 
     values: Any
@@ -96,12 +102,16 @@ def scalar(text: str) -> Any:
     return math.nan if _NAN.match(text) else text
 
 
-def decode(raw: bytes, file: str) -> str | Problem:
-    """The text of a config file, or the problem with its bytes."""
+def decode(raw: bytes, file: str, size: int | None = None) -> str | Problem:
+    """The text of a config file, or the problem with its bytes.
+
+    ``size`` is the whole file's where ``raw`` may only be its beginning.
+    """
     if len(raw) > MAX_BYTES:
+        known = f"{size:,}" if size else f"more than {MAX_BYTES:,}"
         return Problem(
             "yaml",
-            f"{len(raw):,} bytes are too many for a config: {MAX_BYTES:,} are read at most",
+            f"{known} bytes are too many for a config: {MAX_BYTES:,} are read at most",
             "is this the data instead of the config?",
             file=file,
         )
@@ -110,9 +120,10 @@ def decode(raw: bytes, file: str) -> str | Problem:
     except UnicodeDecodeError as error:
         before = raw[: error.start]
         column = error.start - (before.rfind(b"\n") + 1) + 1
+        utf_16 = raw[:2] in _UTF_16
         return Problem(
             "yaml",
-            f"byte 0x{raw[error.start]:02x} is not UTF-8",
+            "this is UTF-16" if utf_16 else f"byte 0x{raw[error.start]:02x} is not UTF-8",
             "save the file as UTF-8",
             file=file,
             line=before.count(b"\n") + 1,
@@ -126,15 +137,29 @@ def read_tree(text: str, file: str) -> Tree:
     Where there are problems, ``values`` holds what could be read (None if nothing).
     """
     try:
+        _refuse_long_tags(text, file)
         return _Builder(file).document(_events(text))
     except _RefusedError as refused:
         problem = refused.problem
     except MarkedYAMLError as error:
         problem = _syntax_problem(error, text, file)
-    except (YAMLError, ValueError, RecursionError) as error:
-        said = " ".join(str(error).split())[:200]
-        problem = Problem("yaml", f"this is not YAML: {said}", "check the file", file=file)
+    except ReaderError as error:
+        problem = _letter_problem(error, text, file)
     return Tree(None, problems=[problem])
+
+
+def _refuse_long_tags(text: str, file: str) -> None:
+    for word in text.split():
+        if len(word) > MAX_TAG and "!" in word:
+            line, column = _line_and_column(text, text.index(word))
+            message = f"a word with `!` is longer than {MAX_TAG:,} letters"
+            fix = "is this the data instead of the config?"
+            raise _RefusedError(Problem("yaml", message, fix, file=file, line=line, column=column))
+
+
+def _line_and_column(text: str, position: int) -> tuple[int, int]:
+    before = text[:position]
+    return before.count("\n") + 1, position - before.rfind("\n")
 
 
 def _events(text: str) -> Iterator[Event]:
@@ -143,18 +168,33 @@ def _events(text: str) -> Iterator[Event]:
     return iter(yaml.parse(text))
 
 
+# What ruamel says -> what to do about it.
+_FIXES: Mapping[str, str] = {
+    "mapping values are not allowed here": "put a value that holds `: ` in quotes",
+    "could not find expected ':'": "write `key: value`, with a space after `:`",
+}
+
+
 def _syntax_problem(error: MarkedYAMLError, text: str, file: str) -> Problem:
     mark = error.problem_mark or error.context_mark
     said = error.problem or error.context or "this is not YAML"
-    fix = "check indentation, quotes and the space after `:`"
+    fix = _FIXES.get(said, "check indentation, quotes and the space after `:`")
+    if said == "could not find expected ':'":
+        mark = error.context_mark or mark  # where the key stands, not where the search ended
     line = column = None
     if mark is not None:
         line, column = mark.line + 1, mark.column + 1
-        lines = text.splitlines()
-        written = lines[mark.line] if mark.line < len(lines) else ""
-        if "\t" in written[: mark.column + 1]:
+        start = mark.index - mark.column
+        if "\t" in text[start : mark.index + 1]:
             said, fix = "a tab cannot indent YAML", "replace the tab by spaces"
     return Problem("yaml", said, fix, file=file, line=line, column=column)
+
+
+def _letter_problem(error: ReaderError, text: str, file: str) -> Problem:
+    line, column = _line_and_column(text, error.position)
+    message = f"the character U+{ord(text[error.position]):04X} cannot stand in YAML"
+    fix = "take it out (is this a text file?)"
+    return Problem("yaml", message, fix, file=file, line=line, column=column)
 
 
 class _Builder:
@@ -177,6 +217,7 @@ class _Builder:
             elif isinstance(
                 event, ScalarEvent | MappingStartEvent | SequenceStartEvent | AliasEvent
             ):
+                self.tree.places[()] = self._place(event)
                 self.tree.values = self._node(event, events, (), 0)
             elif isinstance(event, StreamEndEvent):
                 break
@@ -226,11 +267,11 @@ class _Builder:
 
     def _scalar(self, event: ScalarEvent, path: Path) -> Any:
         text = str(event.value)
-        if not event.implicit[0]:  # quoted, or a block of text
-            return text
-        if text.lower() in _OLD_BOOLEANS:
-            self.tree.old_booleans[path] = _OLD_BOOLEANS[text.lower()]
-        return scalar(text)
+        quoted = not event.implicit[0]  # or a block of text
+        meant = (_QUOTED_BOOLEANS if quoted else _OLD_BOOLEANS).get(text.lower())
+        if meant is not None:
+            self.tree.old_booleans[path] = meant
+        return text if quoted else scalar(text)
 
     def _alias(self, event: AliasEvent) -> Any:
         name = str(event.anchor)
