@@ -1,4 +1,4 @@
-"""``tunesmith config``: validate, schema, explain, keys."""
+"""``tunesmith config``: validate, migrate, schema, explain, keys."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from tunesmith.cli.failure import problem_lines, show_notices
+from tunesmith.cli.migrate import migrate
 from tunesmith.cli.options import OVERRIDE_SETTINGS, takes_overrides
 from tunesmith.config.docs import (
     Explanation,
@@ -29,7 +30,10 @@ from tunesmith.errors import ConfigError, ExitCode, Problem
 
 @click.group()
 def config() -> None:
-    """Validate and explain configs, and print their schema."""
+    """Validate, explain and migrate configs, and print their schema."""
+
+
+config.add_command(migrate)
 
 
 @config.command()
@@ -68,6 +72,7 @@ def verdict(
         notices, deferred = loaded.notices, loaded.deferred
     except ConfigError as error:
         problems = error.problems or [Problem("yaml", error.message, error.hint, file=file)]
+        notices = list(error.notices)
     return {
         "file": file,
         "ok": not problems,
@@ -79,7 +84,8 @@ def verdict(
 
 def _plain(problem: Problem) -> dict[str, Any]:
     whole = asdict(problem)
-    return {name: whole[name] for name in ("code", "key", "line", "column", "message", "fix")}
+    names = ("code", "key", "line", "column", "message", "fix", "edit")
+    return {name: whole[name] for name in names}
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -94,6 +100,7 @@ def _show(found: dict[str, Any]) -> None:
     for problem in found["problems"]:
         for line in problem_lines(Problem(**problem, file=found["file"]), single=False):
             click.echo(line)
+    show_notices(found["notices"])
 
 
 @config.command()

@@ -69,7 +69,7 @@ def test_two_choices_of_attention_contradict():
 
 
 @pytest.mark.parametrize(
-    "name", ["lora_mlp_kernel", "cut_cross_entropy", "local_rank", "torch_compile", "liger_rope"]
+    "name", ["lora_mlp_kernel", "cut_cross_entropy", "local_rank", "use_kernels", "liger_rope"]
 )
 def test_what_has_no_meaning_here_is_left_out_aloud(name):
     (notice,) = loaded(**{name: True}).notices
@@ -122,7 +122,7 @@ def test_kernel_plugins_of_axolotl_are_left_out_and_others_are_not_built():
 
 
 def test_sharegpt_becomes_chat_template_with_its_keys():
-    (entry,) = loaded(datasets=[{"path": "a", "type": "sharegpt.load_role"}]).config.data.datasets
+    (entry,) = loaded(datasets=[{"path": "a", "type": "sharegpt.load"}]).config.data.datasets
     assert entry.type == "chat_template"
     assert entry.field_messages == "conversations"
     assert entry.message_property_mappings == {"role": "from", "content": "value"}
