@@ -11,9 +11,10 @@ TunesmithError          70  a bug of ours when raised bare
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any, Final
 
 
 class ExitCode(IntEnum):
@@ -31,6 +32,13 @@ class ExitCode(IntEnum):
     STOPPED = 75
 
 
+Edit = Mapping[str, Any]
+"""Dotted key of a config -> its new value, or ``REMOVE``."""
+
+REMOVE: Final = None
+"""In an edit: take the key out. A key that is null is one that is not set."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong, where it is, and what to change.
@@ -38,6 +46,8 @@ class Problem:
     ``code`` is one of ``yaml``, ``unknown-key``, ``wrong-type``, ``out-of-range``, ``conflict``,
     ``missing``, ``refused``, ``not-built`` for a config; free for data and probes.
     ``line`` and ``column`` count from 1; ``key`` is the flat dotted key or a row's field.
+    ``edit`` is the smallest change of a config that ends the problem, where there is one to name;
+    ``fix`` says the same in words.
     """
 
     code: str
@@ -47,6 +57,7 @@ class Problem:
     file: str = ""
     line: int | None = None
     column: int | None = None
+    edit: Edit = field(default_factory=dict, hash=False)
 
     @property
     def place(self) -> str:
@@ -92,9 +103,13 @@ class TunesmithError(Exception):
 
 
 class ConfigError(TunesmithError):
-    """The config is wrong; ``problems`` holds every problem, ordered by line."""
+    """The config is wrong; ``problems`` holds every problem, ordered by line.
+
+    ``notices`` is what the user should hear beside them.
+    """
 
     exit_code = ExitCode.WRONG_INPUT
+    notices: Sequence[str] = ()
 
 
 class DataError(TunesmithError):

@@ -10,6 +10,7 @@ from tunesmith.config.draft import Draft, dotted_path
 from tunesmith.config.flat import groups, leaves
 from tunesmith.config.tree import Path
 from tunesmith.config.unbuilt import take_unbuilt, unbuilt_keys
+from tunesmith.errors import REMOVE
 from tunesmith.registry import nearest, plain
 
 # Words of other tools, or of habit -> our key. Compared without case, dashes and underscores.
@@ -186,7 +187,10 @@ def _unknown(draft: Draft, path: Path, prefix: str, *, lenient: bool) -> None:
         draft.notice(path, f"unknown key `{key}` is left out (--lenient)")
         return
     fix = f"did you mean `{meant}`?" if meant else "take it out; `tunesmith config keys` lists all"
-    draft.problem("unknown-key", path, f"there is no key `{name}`{_inside(prefix)}", fix)
+    edit: dict[str, Any] = {key: REMOVE}
+    if meant and draft.get((*path[:-1], meant)) is None:
+        edit[dotted_path((*path[:-1], meant))] = draft.get(path)
+    draft.problem("unknown-key", path, f"there is no key `{name}`{_inside(prefix)}", fix, edit)
 
 
 def _inside(prefix: str) -> str:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from tunesmith.config.draft import Draft
+from tunesmith.config.draft import Draft, dotted_path
 from tunesmith.config.tree import Path, scalar
+from tunesmith.errors import REMOVE
 from tunesmith.registry import nearest
 
 # capability: "keys that switch it on | keys that only mean something once it is on".
@@ -246,11 +247,12 @@ def _refuse(
     draft: Draft, capability: str, first: tuple[str, Path, Any], paths: Sequence[Path]
 ) -> None:
     flat, path, value = first
-    names = ", ".join(f"`{'.'.join(str(part) for part in path)}`" for path in paths)
+    names = ", ".join(f"`{dotted_path(each)}`" for each in paths)
     if flat == "rl" and str(value) not in RL_METHODS:
         meant = nearest(str(value), RL_METHODS)
         fix = f"did you mean `{meant}`?" if meant else f"one of {', '.join(RL_METHODS)}"
-        draft.problem("out-of-range", path, f"`{value}` is no method", fix)
+        draft.problem("out-of-range", path, f"`{value}` is no method", fix, {"rl": meant})
         return
     named = RL_METHODS[str(value)] if flat == "rl" else capability
-    draft.problem("not-built", path, f"not built yet: {named}", f"take out {names}")
+    gone = dict.fromkeys((dotted_path(each) for each in paths), REMOVE)
+    draft.problem("not-built", path, f"not built yet: {named}", f"take out {names}", gone)

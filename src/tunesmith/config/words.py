@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -11,7 +12,7 @@ from pydantic_core import ErrorDetails
 from tunesmith.config.flat import Leaf, leaves
 from tunesmith.config.section import Section, arms
 from tunesmith.config.tree import Path
-from tunesmith.errors import Problem
+from tunesmith.errors import REMOVE, Edit, Problem
 from tunesmith.registry import nearest
 
 _BOUNDS: Mapping[str, tuple[str, str]] = {
@@ -66,6 +67,20 @@ def given(value: Any) -> str:
         value = int(value)
     text = str(value)
     return f"`{text[:60]}...`" if len(text) > 60 else f"`{text}`"
+
+
+def edit_in_words(edit: Edit) -> str:
+    """An edit as a sentence: ``use `bf16: auto` and take `fp16` out``."""
+    kept = [f"`{key}: {_yaml(value)}`" for key, value in edit.items() if value is not REMOVE]
+    gone = [f"`{key}`" for key, value in edit.items() if value is REMOVE]
+    parts = [f"use {' and '.join(kept)}"] if kept else []
+    parts += [f"take {' and '.join(gone)} out"] if gone else []
+    return " and ".join(parts)
+
+
+def _yaml(value: Any) -> str:
+    """A value on one line as YAML has it."""
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
 def number(value: float) -> str:

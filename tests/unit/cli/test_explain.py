@@ -64,6 +64,7 @@ def test_json_is_one_object_a_file(right, wrong, capsys):
         "column": 1,
         "message": "there is no key `lr`",
         "fix": "did you mean `learning_rate`?",
+        "edit": {"lr": None},
     }
 
 

@@ -1,264 +1,175 @@
-"""Every rule across sections: a config that breaks it, and the same one mended as the fix says."""
+"""Every rule: a config that breaks it, and the same one after the edit that the problem names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tunesmith.config.checks.precision import MACHINE_RULES
-from tunesmith.config.checks.rules import RULES, broken_rules, deferred_checks, machine_problems
-from tunesmith.config.environment import MACHINES
-from tunesmith.config.flat import from_flat, top_leaves
+from tests.unit.config.broken import ASKED, BUILT, LORA, QLORA, RIGHT
+from tests.unit.config.edits import edited
+from tunesmith.config.checks import rules
+from tunesmith.config.checks.asked import Asked
+from tunesmith.config.checks.rule import PlainRule, Rule
+from tunesmith.config.checks.rules import MACHINE_RULES, RULES
+from tunesmith.config.environment import MACHINES, Environment, named_machine
+from tunesmith.config.flat import top_leaves
+from tunesmith.config.legacy import legacy_keys
+from tunesmith.config.read import load
+from tunesmith.config.unbuilt import unbuilt_keys
+from tunesmith.errors import ConfigError, Problem
 
-RIGHT = {
-    "base_model": "m",
-    "learning_rate": 1e-4,
-    "micro_batch_size": 2,
-    "datasets": [{"path": "a", "type": "alpaca"}],
-}
-CHAT = [{"path": "a", "type": "chat_template"}]
-LORA = {"adapter": "lora", "lora_target_linear": True}
-OUT = object()  # the key is taken out
-
-# What breaks it, code and key of the problem, what mends it.
-CASES = [
-    ({"micro_batch_size": OUT}, "missing", "micro_batch_size", {"micro_batch_size": 1}),
-    (
-        {"micro_batch_size": OUT, "gradient_accumulation_steps": 4},
-        "missing",
-        "micro_batch_size",
-        {"micro_batch_size": 1},
-    ),
-    (
-        {"micro_batch_size": OUT, "batch_size": 8},
-        "missing",
-        "micro_batch_size",
-        {"gradient_accumulation_steps": 2},
-    ),
-    ({"batch_size": 7}, "conflict", "batch_size", {"batch_size": 6}),
-    ({"batch_size": 1}, "conflict", "batch_size", {"batch_size": 2}),
-    (
-        {"micro_batch_size": OUT, "batch_size": 7, "gradient_accumulation_steps": 2},
-        "conflict",
-        "batch_size",
-        {"batch_size": 8},
-    ),
-    (
-        {"batch_size": 6, "gradient_accumulation_steps": 2},
-        "conflict",
-        "batch_size",
-        {"batch_size": OUT},
-    ),
-    ({"warmup_steps": 3, "warmup_ratio": 0.1}, "conflict", "warmup_ratio", {"warmup_ratio": OUT}),
-    ({"warmup_steps": 10, "max_steps": 10}, "conflict", "warmup_steps", {"warmup_steps": 1}),
-    (
-        {"save_steps": 5, "saves_per_epoch": 2},
-        "conflict",
-        "saves_per_epoch",
-        {"saves_per_epoch": OUT},
-    ),
-    ({"save_steps": 5, "save_strategy": "epoch"}, "conflict", "save_steps", {"save_strategy": OUT}),
-    (
-        {"saves_per_epoch": 5, "save_strategy": "no"},
-        "conflict",
-        "saves_per_epoch",
-        {"save_strategy": OUT},
-    ),
-    ({"save_steps": 2.5}, "out-of-range", "save_steps", {"save_steps": 2}),
-    (
-        {"eval_steps": 5, "evals_per_epoch": 2, "val_set_size": 0.1},
-        "conflict",
-        "evals_per_epoch",
-        {"eval_steps": OUT},
-    ),
-    ({"eval_steps": 5}, "conflict", "eval_steps", {"val_set_size": 0.05}),
-    ({"eval_strategy": "epoch"}, "conflict", "eval_strategy", {"eval_strategy": "no"}),
-    ({"eval_first": True}, "conflict", "eval_first", {"eval_first": False}),
-    ({"datasets": OUT}, "missing", "datasets", {"datasets": CHAT}),
-    ({"datasets": []}, "missing", "datasets", {"datasets": CHAT}),
-    ({"datasets": [{"path": " "}]}, "out-of-range", "datasets.0.path", {"datasets": CHAT}),
-    (
-        {"val_set_size": 0.1, "test_datasets": CHAT},
-        "conflict",
-        "val_set_size",
-        {"val_set_size": OUT},
-    ),
-    ({"val_set_size": 1.5}, "out-of-range", "val_set_size", {"val_set_size": 1}),
-    ({"chat_template": "jinja"}, "missing", "chat_template_jinja", {"chat_template_jinja": "x"}),
-    (
-        {"chat_template_jinja": "x", "chat_template": "chatml"},
-        "conflict",
-        "chat_template_jinja",
-        {"chat_template": "jinja"},
-    ),
-    (
-        {"datasets": [{"path": "a", "chat_template": "jinja"}]},
-        "missing",
-        "datasets.0.chat_template_jinja",
-        {"chat_template_jinja": "x"},
-    ),
-    (
-        {"datasets": [{"path": "a", "type": "alpaca", "field": "x"}]},
-        "conflict",
-        "datasets.0.field",
-        {"datasets": [{"path": "a", "type": "completion", "field": "x"}]},
-    ),
-    (
-        {"datasets": [{"path": "a", "type": "alpaca", "roles_to_train": ["user"]}]},
-        "conflict",
-        "datasets.0.roles_to_train",
-        {"datasets": [{"path": "a", "type": "chat_template", "roles_to_train": ["user"]}]},
-    ),
-    ({"sequence_len": 8, "min_sample_len": 9}, "conflict", "min_sample_len", {"min_sample_len": 8}),
-    (
-        {**LORA, "load_in_4bit": True, "load_in_8bit": True},
-        "conflict",
-        "load_in_8bit",
-        {"load_in_8bit": False},
-    ),
-    ({"load_in_4bit": True}, "conflict", "load_in_4bit", {**LORA, "adapter": "qlora"}),
-    ({"load_in_8bit": True}, "conflict", "load_in_8bit", LORA),
-    ({**LORA, "adapter": "qlora"}, "missing", "load_in_4bit", {"load_in_4bit": True}),
-    (
-        {**LORA, "adapter": "qlora", "load_in_8bit": True},
-        "conflict",
-        "load_in_8bit",
-        {"adapter": "lora"},
-    ),
-    ({"adapter": "lora"}, "missing", "lora_target_linear", {"lora_target_modules": ["q_proj"]}),
-    (
-        {"adapter": "lora", "lora_target_modules": []},
-        "missing",
-        "lora_target_linear",
-        {"lora_target_linear": True},
-    ),
-    (
-        {"adapter": "lora", "lora_target_modules": "(q"},
-        "out-of-range",
-        "lora_target_modules",
-        {"lora_target_modules": "(q|k)_proj"},
-    ),
-    ({"bf16": True, "fp16": True}, "conflict", "fp16", {"bf16": "auto"}),
-    ({"optimizer": "adamw_tortch"}, "out-of-range", "optimizer", {"optimizer": "adamw_torch"}),
-    ({"optimizer": "muon"}, "not-built", "optimizer", {"optimizer": "sgd"}),
-    ({"lr_scheduler": "cosin"}, "out-of-range", "lr_scheduler", {"lr_scheduler": "cosine"}),
-    (
-        {"lr_scheduler": "reduce_lr_on_plateau"},
-        "not-built",
-        "lr_scheduler",
-        {"lr_scheduler": "linear"},
-    ),
-    (
-        {"datasets": [{"path": "a", "type": "alpacca"}]},
-        "out-of-range",
-        "datasets.0.type",
-        {"datasets": CHAT},
-    ),
-    (
-        {"datasets": [{"path": "a", "type": "alpaca_w_system.load_open_orca"}]},
-        "not-built",
-        "datasets.0.type",
-        {"datasets": CHAT},
-    ),
-    (
-        {"datasets": [{"path": "a", "type": "alpaca:phi"}]},
-        "not-built",
-        "datasets.0.type",
-        {"datasets": CHAT},
-    ),
-    ({"chat_template": "chatlm"}, "out-of-range", "chat_template", {"chat_template": "chatml"}),
-    (
-        {"chat_template": "tokenizer_default_fallback_pixtral"},
-        "not-built",
-        "chat_template",
-        {"chat_template": "tokenizer_default_fallback_chatml"},
-    ),
-    (
-        {"chat_template": "{{ messages }}"},
-        "out-of-range",
-        "chat_template",
-        {"chat_template": "tokenizer_default"},
-    ),
-    (
-        {"attn_implementation": "flash"},
-        "out-of-range",
-        "attn_implementation",
-        {"attn_implementation": "flash_attention_2"},
-    ),
-    (
-        {"attn_implementation": "sage"},
-        "not-built",
-        "attn_implementation",
-        {"attn_implementation": "sdpa"},
-    ),
-    (
-        {"attn_implementation": "someone/kernel"},
-        "refused",
-        "attn_implementation",
-        {"attn_implementation": OUT},
-    ),
-]
+CASES = BUILT + ASKED
+KEYS = Path(__file__).parents[3] / "docs/reference/axolotl-keys.txt"
 
 
-def config(*changes):
-    flat = dict(RIGHT)
-    for change in changes:
-        flat.update(change)
-    return from_flat({key: value for key, value in flat.items() if value is not OUT})
+def problems_of(values: Mapping[str, Any], machine: Environment | None = None) -> list[Problem]:
+    try:
+        load(values, environment=machine)
+    except ConfigError as error:
+        return list(error.problems)
+    return []
 
 
-def test_the_config_that_the_cases_begin_with_is_right():
-    assert broken_rules(config()) == []
+def said(problems: list[Problem], *, unbuilt: bool) -> list[tuple[str, str]]:
+    """Code and key of each problem, those of what is not built only where asked for."""
+    return [(p.code, p.key) for p in problems if unbuilt or p.code != "not-built"]
 
 
-@pytest.mark.parametrize(("broken", "code", "key", "mended"), CASES)
-def test_a_broken_rule_is_one_problem_and_its_fix_mends_it(broken, code, key, mended):
-    (problem,) = broken_rules(config(broken))
-    assert (problem.code, problem.key) == (code, key)
+def test_the_config_that_the_cases_begin_with_is_right() -> None:
+    assert problems_of(RIGHT) == []
+
+
+@pytest.mark.parametrize(("broken", "code", "key"), CASES)
+def test_a_broken_rule_is_one_problem_and_its_edit_mends_it(
+    broken: dict[str, Any], code: str, key: str
+) -> None:
+    values = RIGHT | broken
+    found = problems_of(values)
+    unbuilt = code == "not-built"
+    assert said(found, unbuilt=unbuilt) == [(code, key)]
+    (problem,) = [p for p in found if (p.code, p.key) == (code, key)]
     assert problem.message
-    assert problem.fix
-    assert broken_rules(config(broken, mended)) == []
+    assert problem.edit
+    assert said(problems_of(edited(values, problem.edit)), unbuilt=unbuilt) == []
 
 
-def test_every_rule_is_broken_by_some_case():
-    silent = [
-        rule.check.__name__
-        for rule in RULES
-        if not any([*rule.check(config(broken))] for broken, *_ in CASES)
-    ]
-    assert silent == []
+@pytest.mark.parametrize(("broken", "code", "key"), CASES)
+def test_the_fix_says_what_the_edit_does(broken: dict[str, Any], code: str, key: str) -> None:
+    problem = next(p for p in problems_of(RIGHT | broken) if (p.code, p.key) == (code, key))
+    for changed, value in problem.edit.items():
+        name = changed.rpartition(".")[2]
+        assert name in problem.fix or f"`{value}`" in problem.fix or changed == key, problem
 
 
-def test_rules_name_keys_that_exist():
+def test_every_rule_is_broken_by_some_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: set[object] = set()
+    ask = rules._problems
+
+    def listen(rule: Rule | PlainRule, asked: Asked) -> Iterator[Problem]:
+        found = [*ask(rule, asked)]
+        heard.update([rule.check] if found else [])
+        yield from found
+
+    monkeypatch.setattr(rules, "_problems", listen)
+    for broken, *_ in CASES:
+        problems_of(RIGHT | broken)
+    assert [rule.check.__name__ for rule in RULES if rule.check not in heard] == []
+
+
+def test_rules_name_keys_that_exist_and_say_what_they_are_for() -> None:
+    known = {*top_leaves(), *unbuilt_keys(), *legacy_keys(), *KEYS.read_text().split()}
     for rule in (*RULES, *MACHINE_RULES):
-        assert set(rule.keys) <= set(top_leaves())
+        assert set(rule.keys) <= known
+        assert rule.check.__doc__
 
 
-@pytest.mark.parametrize(("broken", "code", "key", "mended"), CASES)
-def test_the_key_of_a_problem_is_among_the_keys_of_its_rule(broken, code, key, mended):
-    assert broken_rules(config(broken), skip={key.split(".")[0]}) == []
+@pytest.mark.parametrize(("broken", "code", "key"), BUILT)
+def test_a_rule_is_silent_where_one_of_its_keys_is_itself_wrong(
+    broken: dict[str, Any], code: str, key: str
+) -> None:
+    top = key.split(".")[0]
+    found = problems_of(RIGHT | broken | {top: {"no": "such value"}})
+    assert {p.key.split(".")[0] for p in found if p.key.split(".")[0] == top} == {top}
+    assert (code, key) not in said(found, unbuilt=True) or top == key == "datasets"
 
 
-MACHINE_CASES = [
+def test_a_problem_of_what_is_not_built_comes_with_the_others() -> None:
+    wrong = RIGHT | QLORA | {"fsdp_config": {"version": 2}, "optimizer": "adamw_8bit"}
+    found = problems_of(wrong | {"rl": "dpo", "micro_batch_size": 0})
+    assert set(said(found, unbuilt=True)) == {
+        ("out-of-range", "micro_batch_size"),
+        ("not-built", "fsdp_config"),
+        ("not-built", "rl"),
+        ("conflict", "optimizer"),
+    }
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        {"early_stopping_patience": 3, "eval_steps": 0.1, "save_steps": 0.3, "val_set_size": 0.1},
+        {"early_stopping_patience": 3, "eval_steps": 50, "save_steps": 100, "val_set_size": 0.1},
+        {"early_stopping_patience": 3, "eval_steps": 50, "save_steps": 0.5, "val_set_size": 0.1},
+        {"save_strategy": "best", "metric_for_best_model": "loss", "val_set_size": 0.1},
+        {"relora": True, "jagged_restart_steps": 100, **LORA},
+        {"rl": "grpo", "trl": {"num_generations": 4}, "gradient_accumulation_steps": 2},
+        {"rl": "dpo", "dpo_loss_type": ["sigmoid", "sft"], "dpo_loss_weights": [1.0, 0.1]},
+        {"fsdp_config": {"fsdp_version": 2}, "optimizer": "adamw_torch_8bit"},
+        {"fsdp_config": {"cpu_ram_efficient_loading": True}, **QLORA},
+        {"activation_offloading": True, "gradient_checkpointing": True},
+        {"gradient_checkpointing": True, "selective_checkpointing": {"save": ["attention"]}},
+        {"gptq": True, **LORA},
+        {"scaling_softmax": True, "flex_attention": True},
+    ],
+)
+def test_what_is_not_built_and_right_is_only_not_built(right: dict[str, Any]) -> None:
+    found = problems_of(RIGHT | right)
+    assert {code for code, _ in said(found, unbuilt=True)} == {"not-built"}
+
+
+MACHINE_CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"bf16": True}, "v100", "h100"),
     ({"fp16": True}, "cpu", "t4"),
     ({"tf32": True}, "cpu", "rtx4090"),
     ({"attn_implementation": "flash_attention_2"}, "t4", "a100-80"),
     ({"optimizer": "paged_adamw_8bit"}, "cpu", "l4"),
+    ({"fp8": True}, "a100-80", "h100"),
+    ({"sage_attention": True}, "t4", "h100"),
+    ({"dp_shard_size": 4, "tensor_parallel_size": 2}, "h100x4", "h100x8"),
 ]
 
 
 @pytest.mark.parametrize(("keys", "wrong", "right"), MACHINE_CASES)
-def test_a_machine_refuses_what_it_cannot_do(keys, wrong, right):
-    asked = config(keys)
-    (problem,) = machine_problems(asked, MACHINES[wrong])
+def test_a_machine_refuses_what_it_cannot_do(keys: dict[str, Any], wrong: str, right: str) -> None:
+    found = problems_of(RIGHT | keys, named_machine(wrong))
+    (problem,) = [p for p in found if p.code == "conflict"]
     assert problem.key in keys
     assert problem.fix
-    assert machine_problems(asked, MACHINES[right]) == []
-    assert len(deferred_checks(asked)) == 1
-    assert machine_problems(asked, MACHINES[wrong], skip=set(keys)) == []
+    mended = edited(RIGHT | keys, problem.edit)
+    assert said(problems_of(mended, named_machine(wrong)), unbuilt=False) == []
+    assert said(problems_of(RIGHT | keys, named_machine(right)), unbuilt=False) == []
 
 
-def test_bf16_on_a_cpu_is_no_problem():
-    assert machine_problems(config({"bf16": True}), MACHINES["cpu"]) == []
+@pytest.mark.parametrize(("keys", "wrong", "right"), MACHINE_CASES[:5])
+def test_what_needs_a_machine_is_deferred_without_one(
+    keys: dict[str, Any], wrong: str, right: str
+) -> None:
+    (text,) = load(RIGHT | keys).deferred
+    assert next(iter(keys.values())) is True or str(next(iter(keys.values()))) in text
+    assert load(RIGHT | keys, environment=named_machine(right)).deferred == []
 
 
-def test_nothing_is_deferred_where_the_machine_decides():
-    assert deferred_checks(config()) == []
+def test_bf16_on_a_cpu_is_no_problem() -> None:
+    assert problems_of(RIGHT | {"bf16": True}, MACHINES["cpu"]) == []
+
+
+def test_nothing_is_deferred_where_the_machine_decides() -> None:
+    assert load(RIGHT).deferred == []
+
+
+def test_cases_are_told_apart() -> None:
+    keys = [(sorted(map(str, broken.items())), key) for broken, _, key in CASES]
+    assert all(keys.count(key) == 1 for key in keys)

@@ -24,10 +24,11 @@ def problems(**keys):
 
 @pytest.mark.parametrize(("method", "capability"), RL_METHODS.items())
 def test_a_method_that_is_not_built_is_named(method, capability):
-    (problem,) = problems(rl=method)
+    settings = {"ebft": {"mode": "structured"}} if method == "ebft" else {}
+    (problem,) = problems(rl=method, **settings)
     assert (problem.code, problem.key) == ("not-built", "rl")
     assert capability in problem.message
-    assert problem.fix == "take out `rl`"
+    assert problem.edit == dict.fromkeys(["rl", *settings])
 
 
 def test_an_unknown_method_is_told_from_one_that_is_not_built():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tunesmith.config.checks.rule import Rule, conflict, missing
+from tunesmith.config.checks.rule import Rule, conflict, missing, out_of_range
 from tunesmith.config.schema import RunConfig
-from tunesmith.errors import Problem
+from tunesmith.errors import REMOVE, Problem
 
 
 def quantised_base(config: RunConfig) -> Iterator[Problem]:
@@ -15,15 +15,16 @@ def quantised_base(config: RunConfig) -> Iterator[Problem]:
     quant, kind = config.quant, config.adapters.kind
     if quant.load_in_4bit and quant.load_in_8bit:
         yield conflict(
-            "load_in_8bit", "the base cannot be in 4 and in 8 bits", "keep `load_in_4bit`, or this"
+            "load_in_8bit", "the base cannot be in 4 and in 8 bits", {"load_in_8bit": REMOVE}
         )
     for bits, on in ((4, quant.load_in_4bit), (8, quant.load_in_8bit)):
         if on and kind is None:
             yield conflict(
                 f"load_in_{bits}bit",
                 f"weights in {bits} bits cannot train, and there is no adapter",
-                f"add `adapter: {'qlora' if bits == 4 else 'lora'}`, or take "
-                f"`load_in_{bits}bit` out",
+                {f"load_in_{bits}bit": REMOVE},
+                f"take `load_in_{bits}bit` out, or add an adapter "
+                f"(`adapter: {'qlora' if bits == 4 else 'lora'}`)",
             )
 
 
@@ -32,11 +33,9 @@ def qlora_is_4bit(config: RunConfig) -> Iterator[Problem]:
     if config.adapters.kind != "qlora":
         return
     if config.quant.load_in_8bit and not config.quant.load_in_4bit:
-        yield conflict(
-            "load_in_8bit", "`adapter: qlora` has a base in 4 bits", "use `adapter: lora`"
-        )
+        yield conflict("load_in_8bit", "`adapter: qlora` has a base in 4 bits", {"adapter": "lora"})
     elif not config.quant.load_in_4bit:
-        yield missing("load_in_4bit", "`adapter: qlora` needs it", "add `load_in_4bit: true`")
+        yield missing("load_in_4bit", "`adapter: qlora` needs it", {"load_in_4bit": True})
 
 
 def has_targets(config: RunConfig) -> Iterator[Problem]:
@@ -48,6 +47,7 @@ def has_targets(config: RunConfig) -> Iterator[Problem]:
         yield missing(
             "lora_target_linear",
             f"`adapter: {adapters.kind}` has nothing to adapt",
+            {"lora_target_linear": True},
             "add `lora_target_linear: true` (every linear layer) or list `lora_target_modules`",
         )
 
@@ -60,11 +60,11 @@ def targets_are_readable(config: RunConfig) -> Iterator[Problem]:
     try:
         re.compile(targets)
     except (re.error, RecursionError, OverflowError) as error:
-        yield Problem(
-            "out-of-range",
+        yield out_of_range(
+            "lora_target_modules",
             f"`{targets}` is no regular expression: {error}",
-            "correct it, or write a list of names",
-            key="lora_target_modules",
+            {"lora_target_modules": REMOVE, "lora_target_linear": True},
+            "correct it, or take `lora_target_modules` out and use `lora_target_linear: true`",
         )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tunesmith.config.checks.rule import Rule, conflict, missing
+from tunesmith.config.checks.rule import Rule, conflict, missing, out_of_range
 from tunesmith.config.schema import RunConfig
-from tunesmith.errors import Problem
+from tunesmith.errors import REMOVE, Problem
 
 
 def batch_arithmetic(config: RunConfig) -> Iterator[Problem]:
@@ -17,13 +17,15 @@ def batch_arithmetic(config: RunConfig) -> Iterator[Problem]:
         yield missing(
             "micro_batch_size",
             "how many rows a forward takes is not given",
+            {"micro_batch_size": 1},
             "add `micro_batch_size: 1` and raise it while memory lasts",
         )
     elif micro is None and accumulation is None:
         yield missing(
             "micro_batch_size",
             f"`batch_size: {batch}` can be split in many ways",
-            "add `micro_batch_size` or `gradient_accumulation_steps`",
+            {"micro_batch_size": 1},
+            "add `micro_batch_size: 1`, or more of it, or `gradient_accumulation_steps`",
         )
     elif batch is not None:
         yield from _batch_size_fits(batch, micro, accumulation)
@@ -36,16 +38,18 @@ def _batch_size_fits(batch: int, micro: int | None, accumulation: int | None) ->
                 "batch_size",
                 f"is {batch}, but micro_batch_size x gradient_accumulation_steps is "
                 f"{micro * accumulation}",
-                "take `batch_size` out",
+                {"batch_size": REMOVE},
             )
         return
     name = "micro_batch_size" if micro is not None else "gradient_accumulation_steps"
     part = micro or accumulation or 1
     if batch % part:
+        fitting = batch - batch % part or part
         yield conflict(
             "batch_size",
             f"{batch} is not a multiple of `{name}: {part}`",
-            f"use {batch - batch % part or part} or {batch - batch % part + part}",
+            {"batch_size": fitting},
+            f"use `batch_size: {fitting}` or `{batch - batch % part + part}`",
         )
 
 
@@ -53,7 +57,10 @@ def warmup_once(config: RunConfig) -> Iterator[Problem]:
     """The warm-up is given in steps or as a share, not both."""
     if config.optim.warmup_steps is not None and config.optim.warmup_ratio is not None:
         yield conflict(
-            "warmup_ratio", "`warmup_steps` says the same in another way", "keep one of the two"
+            "warmup_ratio",
+            "`warmup_steps` says the same in another way",
+            {"warmup_ratio": REMOVE},
+            "keep one: take `warmup_ratio` out, or `warmup_steps`",
         )
 
 
@@ -64,7 +71,7 @@ def warmup_fits(config: RunConfig) -> Iterator[Problem]:
         yield conflict(
             "warmup_steps",
             f"{warmup} steps of warm-up in a run of {steps}: the full rate is never reached",
-            f"use {max(steps // 10, 0)}",
+            {"warmup_steps": steps // 10},
         )
 
 
@@ -87,26 +94,28 @@ def _one_schedule(
         yield conflict(
             f"{word}s_per_epoch",
             f"`{word}_steps` says the same in another way",
-            "keep one of the two",
+            {f"{word}s_per_epoch": REMOVE},
+            f"keep one: take `{word}s_per_epoch` out, or `{word}_steps`",
         )
     elif steps is not None and strategy not in (None, "steps"):
         yield conflict(
             f"{word}_steps",
             f"has no meaning with `{word}_strategy: {strategy}`",
-            f"take `{word}_strategy` out, or `{word}_steps`",
+            {f"{word}_strategy": "steps"},
+            f"use `{word}_strategy: steps`, or take `{word}_steps` out",
         )
     elif per_epoch and strategy not in (None, "steps"):
         yield conflict(
             f"{word}s_per_epoch",
             f"has no meaning with `{word}_strategy: {strategy}`",
-            f"take `{word}_strategy` out, or `{word}s_per_epoch`",
+            {f"{word}_strategy": "steps"},
+            f"use `{word}_strategy: steps`, or take `{word}s_per_epoch` out",
         )
     if steps is not None and steps > 1 and steps != int(steps):
-        yield Problem(
-            "out-of-range",
+        yield out_of_range(
+            f"{word}_steps",
             f"{steps} is neither a number of steps nor a share below 1",
-            f"use {int(steps)}",
-            key=f"{word}_steps",
+            {f"{word}_steps": int(steps)},
         )
 
 

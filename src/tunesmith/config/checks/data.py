@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tunesmith.config.checks.rule import Rule, conflict, missing
+from tunesmith.config.checks.rule import Rule, conflict, missing, out_of_range
 from tunesmith.config.data import DatasetEntry, InlineFormat
 from tunesmith.config.schema import RunConfig
-from tunesmith.errors import Problem
+from tunesmith.errors import REMOVE, Problem
 from tunesmith.registry import registry
 
 
@@ -17,7 +17,8 @@ def has_data(config: RunConfig) -> Iterator[Problem]:
         yield missing(
             "datasets",
             "there is nothing to train on (is this a training config?)",
-            "add `datasets:` with `- path: ...` and `type: ...`",
+            {"datasets": [{"path": "data.jsonl", "type": "chat_template"}]},
+            "add `datasets:` with `- path: data.jsonl` (a file, folder or hub id) and `type: ...`",
         )
 
 
@@ -35,8 +36,11 @@ def paths_are_given(config: RunConfig) -> Iterator[Problem]:
     """No entry has an empty path."""
     for key, entry in entries(config):
         if not entry.path.strip():
-            yield Problem(
-                "out-of-range", "is empty", "name a file, folder or hub id", key=f"{key}.path"
+            yield out_of_range(
+                f"{key}.path",
+                "is empty",
+                {f"{key}.path": "data.jsonl"},
+                "name a file, folder or hub id, for example `data.jsonl`",
             )
 
 
@@ -46,7 +50,7 @@ def held_out_once(config: RunConfig) -> Iterator[Problem]:
         yield conflict(
             "val_set_size",
             "`test_datasets` gives the held-out data already",
-            "take `val_set_size` out",
+            {"val_set_size": REMOVE},
         )
 
 
@@ -54,11 +58,11 @@ def held_out_size(config: RunConfig) -> Iterator[Problem]:
     """A share below 1 or a whole number of rows."""
     size = config.data.val_set_size
     if size >= 1 and size != int(size):
-        yield Problem(
-            "out-of-range",
+        yield out_of_range(
+            "val_set_size",
             f"{size} is neither a share below 1 nor a number of rows",
-            f"use {int(size)} rows, or a share such as 0.05",
-            key="val_set_size",
+            {"val_set_size": int(size)},
+            f"use `val_set_size: {int(size)}`, or a share such as 0.05",
         )
 
 
@@ -80,7 +84,8 @@ def evaluation_has_data(config: RunConfig) -> Iterator[Problem]:
             yield conflict(
                 key,
                 "there is no held-out data to evaluate on",
-                f"add `val_set_size: 0.05` or `test_datasets`, or take `{key}` out",
+                {key: REMOVE},
+                f"take `{key}` out, or add `val_set_size: 0.05` or `test_datasets`",
             )
             return
 
@@ -100,13 +105,15 @@ def _template_text(prefix: str, choice: str | None, text: str | None) -> Iterato
         yield missing(
             f"{prefix}chat_template_jinja",
             "`chat_template: jinja` needs the template",
-            "give its text or the path of a jinja file",
+            {f"{prefix}chat_template": REMOVE},
+            f"give its text or the path of a jinja file, or take `{prefix}chat_template` out",
         )
     if text and choice not in (None, "jinja") and prefix == "":
         yield conflict(
             "chat_template_jinja",
             f"is not used with `chat_template: {choice}`",
-            "use `chat_template: jinja`, or take the text out",
+            {"chat_template_jinja": REMOVE},
+            "take `chat_template_jinja` out, or use `chat_template: jinja`",
         )
 
 
@@ -120,7 +127,7 @@ def formats_fit(config: RunConfig) -> Iterator[Problem]:
             yield conflict(
                 f"{key}.field",
                 f"is only read by `type: completion`, not by `{kind}`",
-                "take it out",
+                {f"{key}.field": REMOVE},
             )
         if kind == "chat_template":
             continue
@@ -129,7 +136,7 @@ def formats_fit(config: RunConfig) -> Iterator[Problem]:
                 yield conflict(
                     f"{key}.{name}",
                     f"is only read by `type: chat_template`, not by `{kind}`",
-                    "take it out",
+                    {f"{key}.{name}": REMOVE},
                 )
 
 
@@ -151,7 +158,8 @@ def packing_fits(config: RunConfig) -> Iterator[Problem]:
         yield conflict(
             "min_sample_len",
             f"{section.min_sample_len} is more than `sequence_len: {section.sequence_len}`",
-            "lower it: no row could be kept",
+            {"min_sample_len": section.sequence_len},
+            f"use `min_sample_len: {section.sequence_len}` or less: no row could be kept",
         )
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from tunesmith import catalog
 from tunesmith.config.checks.data import entries
-from tunesmith.config.checks.rule import Rule
+from tunesmith.config.checks.rule import Rule, out_of_range
 from tunesmith.config.schema import RunConfig
-from tunesmith.errors import Problem
+from tunesmith.errors import REMOVE, Problem
 from tunesmith.registry import nearest, registry
 
 
@@ -69,6 +70,16 @@ _SPELLINGS = {
 }
 
 
+# What to take where a name is not built, and no other is near.
+_USUAL: Mapping[str, str | None] = {
+    "optimizer": "adamw_torch_fused",
+    "schedule": "cosine",
+    "data set type": "chat_template",
+    "chat template": "tokenizer_default",
+    "attention function": REMOVE,
+}
+
+
 def name_problem(
     key: str, value: str, kind: str, known: Iterable[str], unbuilt: frozenset[str]
 ) -> Problem | None:
@@ -77,14 +88,20 @@ def name_problem(
     if value in names:
         return None
     if value in unbuilt:
-        options = ", ".join(names)
+        message = f"{kind} `{value}` is not built yet"
         return Problem(
-            "not-built", f"{kind} `{value}` is not built yet", f"one of: {options}", key=key
+            "not-built", message, _one_of(kind, names), key=key, edit={key: _USUAL[kind]}
         )
     spelt = _SPELLINGS.get(value.lower())
     meant = spelt if spelt in names else nearest(value, [*names, *sorted(unbuilt)])
-    fix = f"did you mean `{meant}`?" if meant else f"one of: {', '.join(names)}"
-    return Problem("out-of-range", f"there is no {kind} `{value}`", fix, key=key)
+    fix = f"did you mean `{meant}`?" if meant else _one_of(kind, names)
+    return out_of_range(key, f"there is no {kind} `{value}`", {key: meant or _USUAL[kind]}, fix)
+
+
+def _one_of(kind: str, names: Iterable[str]) -> str:
+    usual = _USUAL[kind]
+    first = f"use `{usual}`, or one of" if usual else "take it out, or use one of"
+    return f"{first}: {', '.join(name for name in names if name != usual)}"
 
 
 @cache
@@ -124,8 +141,9 @@ def formats(config: RunConfig) -> Iterator[Problem]:
             yield Problem(
                 "not-built",
                 f"functions of your own such as `{entry.type}` are not built yet",
-                "register the format in a plugin, or convert the rows",
+                "register the format in a plugin, or convert the rows to `chat_template`",
                 key=f"{key}.type",
+                edit={f"{key}.type": "chat_template"},
             )
             continue
         family = entry.type.split(".")[0].split(":")[0]
@@ -148,14 +166,21 @@ def templates(config: RunConfig) -> Iterator[Problem]:
         name = str(choice).removeprefix("tokenizer_default_fallback_")
         known = [*template_names(), "tokenizer_default", "jinja"]
         if "{" in name or name.endswith(".jinja"):
-            yield Problem(
-                "out-of-range",
+            yield out_of_range(
+                key,
                 "takes the name of a template, not its text or file",
+                {key: "jinja", f"{key}_jinja": choice},
                 "use `chat_template: jinja` with `chat_template_jinja`",
-                key=key,
             )
         elif found := name_problem(key, name, "chat template", known, _UNBUILT_TEMPLATES):
-            yield found
+            yield _with_fallback(found, key, str(choice).removesuffix(name))
+
+
+def _with_fallback(problem: Problem, key: str, prefix: str) -> Problem:
+    """The same problem, its edit with the prefix that the name has here."""
+    name = problem.edit[key]
+    whole = f"{prefix}{name}" if name in template_names() else name
+    return replace(problem, edit={key: whole})
 
 
 def attention(config: RunConfig) -> Iterator[Problem]:
@@ -167,8 +192,9 @@ def attention(config: RunConfig) -> Iterator[Problem]:
         yield Problem(
             "refused",
             "attention kernels from a hub are not run",
-            f"one of: {', '.join(catalog.ATTENTIONS)}, or leave it out",
+            _one_of("attention function", catalog.ATTENTIONS),
             key="attn_implementation",
+            edit={"attn_implementation": REMOVE},
         )
     elif found := name_problem(
         "attn_implementation",

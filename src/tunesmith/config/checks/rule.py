@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from tunesmith.config.checks.asked import Asked
 from tunesmith.config.environment import Environment
 from tunesmith.config.schema import RunConfig
-from tunesmith.errors import Problem
+from tunesmith.config.words import edit_in_words
+from tunesmith.errors import Edit, Problem
 
 Check = Callable[[RunConfig], Iterator[Problem]]
-MachineCheck = Callable[[RunConfig, Environment], Iterator[Problem]]
-Needs = Callable[[RunConfig], str | None]
+PlainCheck = Callable[[Asked], Iterator[Problem]]
+MachineCheck = Callable[[Asked, Environment], Iterator[Problem]]
+Needs = Callable[[Asked], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,16 @@ class Rule:
 
     keys: tuple[str, ...]
     check: Check
+
+
+@dataclass(frozen=True, slots=True)
+class PlainRule:
+    """The same between keys of which some belong to what is not built yet: it sees what was
+    written, so that a user hears of everything at once.
+    """
+
+    keys: tuple[str, ...]
+    check: PlainCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +48,16 @@ class MachineRule:
     check: MachineCheck
 
 
-def conflict(key: str, message: str, fix: str) -> Problem:
-    """Two keys that cannot both be as they are."""
-    return Problem("conflict", message, fix, key=key)
+def conflict(key: str, message: str, edit: Edit, fix: str = "") -> Problem:
+    """Two keys that cannot both be as they are. ``fix`` says the edit in other words."""
+    return Problem("conflict", message, fix or edit_in_words(edit), key=key, edit=edit)
 
 
-def missing(key: str, message: str, fix: str) -> Problem:
+def missing(key: str, message: str, edit: Edit, fix: str = "") -> Problem:
     """A key that another one needs."""
-    return Problem("missing", message, fix, key=key)
+    return Problem("missing", message, fix or edit_in_words(edit), key=key, edit=edit)
+
+
+def out_of_range(key: str, message: str, edit: Edit, fix: str = "") -> Problem:
+    """A value that cannot be."""
+    return Problem("out-of-range", message, fix or edit_in_words(edit), key=key, edit=edit)
