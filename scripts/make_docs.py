@@ -16,11 +16,11 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from tunesmith.config import legacy
+from tunesmith.config import support
 from tunesmith.config.docs import type_in_words, written
 from tunesmith.config.flat import Leaf, leaves
 from tunesmith.config.schema import RunConfig
-from tunesmith.config.unbuilt import unbuilt_keys
+from tunesmith.config.support import STATES
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src/tunesmith"
@@ -55,29 +55,6 @@ axolotl knows {n} key paths (with those of its plugins, and of its cloud file, h
 Each of them is answered; none is dropped in silence. What *your* file uses,
 `tunesmith config validate your.yaml` says.
 """
-
-# What `legacy` does beyond its tables.
-_ANOTHER_WAY: Mapping[str, str] = {"bfloat16": "`bf16: true`", "float32": "`bf16: false`"}
-_FIXED: Mapping[str, str] = {
-    "save_safetensors": "weights are always safetensors (`false` is refused)",
-    "tokenizer_use_fast": "tokenizers are always the fast ones",
-}
-
-# Old keys of a data set's entry, answered by `legacy_data`.
-_OF_AN_ENTRY: Mapping[str, tuple[str, str]] = {
-    "message_field_role": ("read another way", "`message_property_mappings: {role: ...}`"),
-    "message_field_content": ("read another way", "`message_property_mappings: {content: ...}`"),
-    "preprocess_shards": ("left out", "rows are prepared once"),
-    "trust_remote_code": ("refused", "scripts of data sets are never run: take it out"),
-}
-
-STATES: Mapping[str, str] = {
-    "read": "means here what it means in axolotl",
-    "read another way": "an older or other spelling: read as the key that means the same",
-    "left out": "changes no result here: left out, with a notice where it asks for something",
-    "refused": "removed or harmful: a problem that says what to write instead",
-    "not built": "belongs to what is not built yet: a problem that names it, unless it is off",
-}
 
 
 def pages() -> dict[Path, str]:
@@ -139,45 +116,10 @@ def state_of(path: str) -> tuple[str, str]:
     Raises:
         LookupError: nothing in the source answers for the key.
     """
-    flat = path.removeprefix("cloud:")
-    if flat in leaves():
-        return "read", leaves()[flat].section
-    block = next((name for name in _around(flat) if name in unbuilt_keys()), None)
-    if block is not None:
-        return "not built", unbuilt_keys()[block].capability
-    listed, bracket, entry_key = flat.rpartition("[].")
-    if bracket and listed in ("datasets", "test_datasets") and entry_key in _OF_AN_ENTRY:
-        return _OF_AN_ENTRY[entry_key]
-    for table, state in ((_other_spellings(), "read another way"), (_left_out(), "left out")):
-        if flat in table:
-            return state, table[flat]
-    if flat in legacy._REFUSED:
-        why, fix = legacy._REFUSED[flat]
-        return "refused", f"{why}: {fix}"
-    raise LookupError(f"nothing answers for axolotl's key `{path}`")
-
-
-def _around(flat: str) -> Iterator[str]:
-    """The key itself, then the blocks that it lies in."""
-    parts = flat.split(".")
-    for end in range(len(parts), 0, -1):
-        name = ".".join(parts[:end])
-        yield name
-        yield name.removesuffix("[]")
-
-
-def _other_spellings() -> dict[str, str]:
-    found = {old: f"`{new}`" for old, new in legacy._RENAMED.items()} | dict(_ANOTHER_WAY)
-    for name, attention in legacy._ATTENTION_SWITCHES.items():
-        found[name] = f"`attn_implementation: {attention}`" if attention else "the machine decides"
-    for name in legacy._BNB_KEYS:
-        found[name] = f"`bnb_config_kwargs: {{{name}: ...}}`"
-    return found
-
-
-def _left_out() -> dict[str, str]:
-    ignored = {name: why for why, names in legacy._IGNORED.items() for name in names.split()}
-    return ignored | dict(_FIXED)
+    found = support.state_of(path.removeprefix("cloud:"))
+    if found is None:
+        raise LookupError(f"nothing answers for axolotl's key `{path}`")
+    return found.state, found.what
 
 
 def support_page() -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tunesmith.config.draft import Draft
-from tunesmith.config.legacy_data import SINCE, upgrade_data
+from tunesmith.config.legacy_data import SINCE, SINGULAR, upgrade_data
 from tunesmith.config.tree import Path
 
 # Old key -> the key that means the same.
@@ -46,7 +46,7 @@ _IGNORED: Mapping[str, str] = {
         lora_mlp_kernel lora_qkv_kernel lora_o_kernel lora_embedding_kernel liger_rope
         liger_rms_norm liger_rms_norm_gated liger_layer_norm liger_swiglu liger_glu_activation
         unsloth_lora_mlp unsloth_lora_qkv unsloth_lora_o unsloth_rms_norm unsloth_rope
-        flash_attn_fuse_mlp fused_attn_kernel use_kernels torch_compile torch_compile_backend
+        flash_attn_fuse_mlp fused_attn_kernel use_kernels torch_compile_backend
         torch_compile_mode torch_compile_options flex_attn_compile_kwargs flash_optimum
         sdpa_varlen multipack_real_batches""",
     _TRAINER: """
@@ -81,7 +81,7 @@ _USUAL: Mapping[str, Any] = {
 }
 
 # Key -> (why it is refused, what to write instead).
-_REFUSED: Mapping[str, tuple[str, str]] = {
+REFUSED: Mapping[str, tuple[str, str]] = {
     "max_packed_sequence_len": (
         "was removed",
         "use `sequence_len` with `sample_packing: true`",
@@ -132,11 +132,33 @@ def legacy_keys() -> frozenset[str]:
     """Every top-level key that this file answers for."""
     ignored = {name for names in _IGNORED.values() for name in names.split()}
     other = {"bfloat16", "float32", "save_safetensors", "tokenizer_use_fast", "plugins"}
-    return frozenset({*_RENAMED, *_REFUSED, *_ATTENTION_SWITCHES, *_BNB_KEYS, *ignored, *other})
+    return frozenset({*_RENAMED, *REFUSED, *_ATTENTION_SWITCHES, *_BNB_KEYS, *ignored, *other})
+
+
+def other_spellings() -> dict[str, tuple[str, str]]:
+    """Old key -> (how it is read, the key that stands for it or "")."""
+    found = {old: (f"`{new}`", new) for old, new in _RENAMED.items()}
+    found |= {old: (f"`{old}s`", f"{old}s") for old in SINGULAR}
+    for name, attention in _ATTENTION_SWITCHES.items():
+        written = f"`attn_implementation: {attention}`" if attention else "the machine decides"
+        found[name] = (written, "attn_implementation")
+    found |= {n: (f"`bnb_config_kwargs: {{{n}: ...}}`", "bnb_config_kwargs") for n in _BNB_KEYS}
+    return found | {"bfloat16": ("`bf16: true`", "bf16"), "float32": ("`bf16: false`", "bf16")}
+
+
+def left_out() -> dict[str, str]:
+    """Key that is left out -> why."""
+    found = {name: why for why, names in _IGNORED.items() for name in names.split()}
+    found["save_safetensors"] = "weights are always safetensors (`false` is refused)"
+    found["tokenizer_use_fast"] = "tokenizers are always the fast ones"
+    return found
 
 
 def upgrade(draft: Draft) -> None:
     """Turn old keys into today's, in place; every change is a notice, every refusal a problem."""
+    for name in legacy_keys() - _RENAMED.keys():
+        if (name,) in draft.old_booleans:
+            draft.values[name] = draft.old_booleans[(name,)]
     _rename(draft)
     _ignore(draft)
     _refuse(draft)
@@ -174,7 +196,7 @@ def _ignore(draft: Draft) -> None:
 
 
 def _refuse(draft: Draft) -> None:
-    for name, (why, fix) in _REFUSED.items():
+    for name, (why, fix) in REFUSED.items():
         if name in draft.values and draft.drop((name,)):
             draft.problem("refused", (name,), why, fix)
 

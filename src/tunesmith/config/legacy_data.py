@@ -11,6 +11,26 @@ from tunesmith.config.tree import Path
 SINCE = "since 2026-11"
 """When a notice began to ask for the new spelling; what is renamed later has a date of its own."""
 
+SINGULAR = ("dataset", "test_dataset")
+"""Top-level keys that lack their plural."""
+
+ENTRY_KEYS: Mapping[str, tuple[str, str, str]] = {
+    "message_field_role": (
+        "read another way",
+        "`message_property_mappings: {role: ...}`",
+        "message_property_mappings",
+    ),
+    "message_field_content": (
+        "read another way",
+        "`message_property_mappings: {content: ...}`",
+        "message_property_mappings",
+    ),
+    "train_on_split": ("read another way", "`split`", "split"),
+    "preprocess_shards": ("left out", "rows are prepared once", ""),
+    "trust_remote_code": ("refused", "scripts of data sets are never run: take it out", ""),
+}
+"""Old key of an entry -> (its state, what that means, the key that stands for it)."""
+
 # Loader of `type: sharegpt.LOADER` -> field of the turns, key of the role, key of the text, and
 # names of roles that are not everybody's.
 _SHAREGPT_LOADERS: Mapping[str, tuple[str, str, str, Mapping[str, list[str]]]] = {
@@ -53,8 +73,8 @@ def upgrade_data(draft: Draft) -> None:
 
 def _singular(draft: Draft) -> None:
     """``dataset:`` for ``datasets:``, and the same of the held-out ones."""
-    for old, new in (("dataset", "datasets"), ("test_dataset", "test_datasets")):
-        value = draft.values.get(old)
+    for old in SINGULAR:
+        new, value = f"{old}s", draft.values.get(old)
         if not value or draft.values.get(new):
             continue
         draft.replace((old,), {(new,): value}, f"{old} is called `{new}` now ({SINCE})")
