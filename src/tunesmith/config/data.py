@@ -35,6 +35,51 @@ class InlineFormat(Section):
     no_input_format: str | None = key(
         None, "The prompt where it has none.", readers="tunesmith.data.formats.inline"
     )
+    field_prompt: str | None = key(
+        None,
+        "Preference rows: field of the prompt (`prompt`).",
+        readers="tunesmith.data.formats.pairs tunesmith.data.formats.options",
+    )
+    field_chosen: str | None = key(
+        None,
+        "Field of the better answer (`chosen`).",
+        readers="tunesmith.data.formats.pairs tunesmith.data.formats.options",
+    )
+    field_rejected: str | None = key(
+        None,
+        "Field of the worse answer (`rejected`).",
+        readers="tunesmith.data.formats.pairs tunesmith.data.formats.options",
+    )
+    field_completion: str | None = key(
+        None,
+        "Rows that are judged: field of the answer (`completion`).",
+        readers="tunesmith.data.formats.judged tunesmith.data.formats.options",
+    )
+    field_label: str | None = key(
+        None,
+        "Field that says whether it is a good one (`label`).",
+        readers="tunesmith.data.formats.judged tunesmith.data.formats.options",
+    )
+    prompt_format: str | None = key(
+        None,
+        "How the prompt is set: `{prompt}`, and `{system}` if it has one.",
+        readers="tunesmith.data.formats.pairs tunesmith.data.formats.options",
+    )
+    chosen_format: str | None = key(
+        None,
+        "How the better answer is set (`{chosen}`).",
+        readers="tunesmith.data.formats.pairs tunesmith.data.formats.options",
+    )
+    rejected_format: str | None = key(
+        None,
+        "How the worse answer is set (`{rejected}`).",
+        readers="tunesmith.data.formats.pairs tunesmith.data.formats.options",
+    )
+    completion_format: str | None = key(
+        None,
+        "How the judged answer is set (`{completion}`).",
+        readers="tunesmith.data.formats.judged tunesmith.data.formats.options",
+    )
 
 
 class DatasetEntry(Section):
@@ -110,6 +155,70 @@ class DatasetEntry(Section):
     )
     field: str | None = key(
         None, "Field of the text (`completion`).", readers="tunesmith.data.formats.options"
+    )
+    text_column: str | None = key(
+        None, "Field of the text (`pretrain`).", readers="tunesmith.data.formats.options"
+    )
+    conversation: str | None = key(
+        None,
+        "Prompt style of `alpaca` and its relatives: instruct, chat, chatml, phi.",
+        readers="tunesmith.data.formats.options",
+    )
+    field_chosen: str = key(
+        "chosen", "Field of the better answer.", readers="tunesmith.data.formats.options"
+    )
+    field_rejected: str = key(
+        "rejected", "Field of the worse answer.", readers="tunesmith.data.formats.options"
+    )
+    step_separator: str = key(
+        "\\n",
+        "What ends each step (`stepwise_supervised`).",
+        readers="tunesmith.data.formats.options",
+    )
+    max_completion_length: int | None = key(
+        None,
+        "Tokens that are kept of all steps.",
+        le=1_000_000_000,
+        ge=1,
+        readers="tunesmith.data.formats.options",
+    )
+    train_on_last_step_only: bool = key(
+        False, "Use the label of the last step alone.", readers="tunesmith.data.formats.options"
+    )
+    length: int = key(
+        1000,
+        "Rows that are drawn (`_synthetic`).",
+        le=1_000_000_000,
+        ge=1,
+        readers="tunesmith.data.formats.synthetic",
+    )
+    sequence_length: int | None = key(
+        None,
+        "Tokens of a drawn row; `sequence_len` when left out.",
+        le=100_000_000,
+        ge=2,
+        readers="tunesmith.data.formats.synthetic",
+    )
+    min_input_id: int = key(
+        100,
+        "The lowest id that is drawn.",
+        le=2_000_000_000,
+        ge=0,
+        readers="tunesmith.data.formats.synthetic",
+    )
+    max_input_id: int | None = key(
+        None,
+        "One more than the highest; the vocabulary when left out.",
+        le=2_000_000_000,
+        ge=1,
+        readers="tunesmith.data.formats.synthetic",
+    )
+    seed: int = key(
+        0,
+        "What the ids are drawn from.",
+        le=4_294_967_295,
+        ge=0,
+        readers="tunesmith.data.formats.synthetic",
     )
     field_messages: str = key(
         "messages", "Field of the turns.", readers="tunesmith.data.formats.options"

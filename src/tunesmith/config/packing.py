@@ -67,6 +67,36 @@ class PackingSection(Section):
         ge=1,
         readers="tunesmith.runs.plan",
     )
+    group_size: int | None = key(
+        None,
+        "Pack so many rows of the epoch's order at a time; all of them together when left out.",
+        flat="sample_packing_group_size",
+        when=is_packed,
+        why="sample_packing is not on",
+        le=1_000_000_000,
+        ge=1,
+        readers="tunesmith.runs.plan",
+    )
+    batch_tokens: int | None = key(
+        None,
+        "A micro-batch takes whole rows up to so many tokens, in place of `micro_batch_size`.",
+        flat="batch_tokens",
+        when=lambda c: not c.packing.sample_packing,
+        why="packed rows hold `sequence_len` tokens each",
+        le=100_000_000,
+        ge=2,
+        readers="tunesmith.runs.plan",
+    )
+    pad_to_multiple_of: int | None = key(
+        None,
+        "Fill every micro-batch up to a multiple of so many tokens.",
+        flat="pad_to_multiple_of",
+        when=lambda c: not c.packing.pad_to_sequence_len,
+        why="pad_to_sequence_len sets the length",
+        le=1_000_000,
+        ge=1,
+        readers="tunesmith.runs.plan",
+    )
     min_sample_len: int = key(
         2,
         "Shorter rows are dropped, with a ledger line.",

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from tunesmith.config.draft import Draft, dotted_path
+from tunesmith.config.kinds import inner_keys, plain_key, value_problem
 from tunesmith.config.tree import Path, scalar
 from tunesmith.errors import REMOVE
 from tunesmith.registry import nearest
@@ -151,14 +152,8 @@ _TABLE: Mapping[str, str] = {
 
 # The same for the keys of a data set's entry and of its inline `type`.
 _ENTRY_TABLE: Mapping[str, str] = {
-    "preference and reinforcement learning": """
-        field_chosen field_rejected type.field_prompt type.field_chosen type.field_rejected
-        type.prompt_format type.chosen_format type.rejected_format type.field_completion
-        type.field_label type.completion_format |""",
-    "reward models": "step_separator max_completion_length train_on_last_step_only |",
     "knowledge distillation": "logprobs_field | temperature",
-    "synthetic data": "length sequence_length min_input_id max_input_id | seed",
-    "old prompt styles": "conversation input_format input_transform field_human field_model |",
+    "old prompt styles": "input_format input_transform field_human field_model |",
 }
 
 # Capability -> built keys that are judged by other rules once it is on: nothing is said of them.
@@ -169,7 +164,6 @@ _SILENCES: Mapping[str, frozenset[str]] = {
         "reward models",
         "knowledge distillation",
         "masked diffusion",
-        "synthetic data",
     )
 } | {"further kinds of LoRA": frozenset({"lora_target_linear"})}
 
@@ -182,6 +176,14 @@ RL_METHODS: Mapping[str, str] = {
     "grpo": "reinforcement learning (GRPO)",
     "gdpo": "reinforcement learning (GDPO)",
     "ebft": "energy-based fine-tuning (EBFT)",
+}
+
+# Keys of the first version of FSDP -> what stands for them in the second.
+_FSDP1_ONLY: Mapping[str, str] = {
+    "fsdp_config.limit_all_gathers": "FSDP2 always limits them",
+    "fsdp_config.sharding_strategy": "`reshard_after_forward` says it, true for FULL_SHARD",
+    "fsdp_config.backward_prefetch": "FSDP2 fetches ahead by itself",
+    "fsdp_config.forward_prefetch": "FSDP2 fetches ahead by itself",
 }
 
 _OFF_WORDS = {"no", "off", "none", "false", "disabled"}
@@ -222,17 +224,20 @@ def _parse(table: Mapping[str, str]) -> dict[str, UnbuiltKey]:
     return found
 
 
-def take_unbuilt(draft: Draft, found: Sequence[tuple[str, Path, Any]]) -> None:
+def take_unbuilt(
+    draft: Draft, found: Sequence[tuple[str, Path, Any]], *, lenient: bool = False
+) -> None:
     """Answer the keys (flat name, path, value) that belong to nothing built, and drop them.
 
     One problem for each capability that is switched on, at its first key, and one notice for each
-    key whose capability is not.
+    key whose capability is not. Values that cannot be are problems of their own.
     """
     asked: dict[str, list[tuple[str, Path, Any]]] = {}
     for flat, path, value in found:
-        draft.drop(path)
         if not unbuilt_keys()[flat].is_off(value):
             asked.setdefault(unbuilt_keys()[flat].capability, []).append((flat, path, value))
+            judge_value(draft, flat, path, value, lenient=lenient)
+        draft.drop(path)
     for capability, items in asked.items():
         switches = [item for item in items if unbuilt_keys()[item[0]].switches]
         if switches:
@@ -241,6 +246,43 @@ def take_unbuilt(draft: Draft, found: Sequence[tuple[str, Path, Any]]) -> None:
             continue
         for flat, path, _ in items:
             draft.notice(path, f"{flat} has no effect: {capability} is not switched on")
+
+
+def judge_value(draft: Draft, flat: str, path: Path, value: Any, *, lenient: bool) -> None:
+    """Note what is wrong with the value of a key that is not built, and inside of it."""
+    meant = draft.old_booleans.get(path, value)
+    problem = None if flat == "rl" else value_problem(flat, meant)
+    if problem is not None:
+        draft.problems.append(draft.placed(problem, path))
+        draft.removed.add(str(path[0]))
+        return
+    blocks = enumerate(value) if isinstance(value, list) else [(None, value)]
+    outer = plain_key(flat) + ("[]" if isinstance(value, list) else "")
+    for number, block in blocks:
+        if isinstance(block, dict) and inner_keys(outer):
+            around = path if number is None else (*path, number)
+            for name in list(block):
+                _judge_inner(draft, f"{outer}.{name}", (*around, name), lenient=lenient)
+
+
+def _judge_inner(draft: Draft, flat: str, path: Path, *, lenient: bool) -> None:
+    outer, _, name = plain_key(flat).rpartition(".")
+    known, value, key = inner_keys(outer), draft.get(path), dotted_path(path)
+    if value is None:
+        return
+    if name in known:
+        judge_value(draft, flat, path, value, lenient=lenient)
+    elif f"{outer}.{name}" in _FSDP1_ONLY:
+        draft.notice(path, f"{key} is left out: {_FSDP1_ONLY[f'{outer}.{name}']}")
+    elif lenient:
+        draft.notice(path, f"unknown key `{key}` is left out (--lenient)")
+    else:
+        meant = nearest(name, known)
+        edit: dict[str, Any] = {key: REMOVE}
+        if meant and draft.get((*path[:-1], meant)) is None:
+            edit[dotted_path((*path[:-1], meant))] = value
+        fix = f"did you mean `{meant}`?" if meant else f"one of: {', '.join(known)}"
+        draft.problem("unknown-key", path, f"there is no key `{name}` in `{outer}`", fix, edit)
 
 
 def _refuse(

@@ -1,29 +1,24 @@
-"""Rows through format, renderer and length rule into a prepared folder, in bounded memory."""
+"""One data set's rows through format, renderer and length rule into shards, in bounded memory."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tunesmith.config.data import DataSection, DatasetEntry
 from tunesmith.data.broken import BrokenRows
-from tunesmith.data.cache import HELD_OUT, TRAIN, SampleWriter, write_facts
 from tunesmith.data.formats.lint import lint_record
-from tunesmith.data.formats.options import FormatOptions, load_format
-from tunesmith.data.holdout import HoldOut, as_digests
-from tunesmith.data.kept import KeptRows, Sides, choose_sides, note_copies, settle
-from tunesmith.data.ledger import Account, Ledger
+from tunesmith.data.formats.load import load_format
+from tunesmith.data.formats.options import FormatOptions
+from tunesmith.data.jsonrow import Row
 from tunesmith.data.overlong import LengthRule, fit
-from tunesmith.data.records import Record, RowError, Source
+from tunesmith.data.records import RowError, Source, TokenRecord
 from tunesmith.data.render import RenderedRow, RenderSettings
 from tunesmith.data.samples import TokenSample
 from tunesmith.data.sandbox import RenderPool
+from tunesmith.data.shards import ShardWriter, committed, finish_set, shard_name
 from tunesmith.data.sources import Location, open_rows
 from tunesmith.errors import DataError
 
@@ -32,8 +27,6 @@ Weigh = Callable[[TokenSample], Mapping[str, float]]
 
 Progress = Callable[[str, int, int | None], None]
 """Told what is being done, how much of it is done, and of how much (None: unknown)."""
-
-LEDGER = "ledger.json"
 
 _PROGRESS_ROWS = 256
 
@@ -51,120 +44,147 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """What is built: the data sets in order, and what is done with their samples."""
+    """What all data sets share: the section around them, and how their samples are weighed."""
 
-    datasets: tuple[Dataset, ...]
     data: DataSection
     weigh: Weigh
-    seed: int
     workers: int
 
 
-class Build:
-    """One run through all the rows, into an empty folder."""
+class SetBroken(Exception):
+    """Rows of the data set cannot be used; which ones is in the ``BrokenRows``."""
 
-    def __init__(self, folder: Path, plan: BuildPlan, progress: Progress) -> None:
-        self._folder = folder
-        self._plan = plan
-        self._progress = progress
-        self._ledger = Ledger([Account(dataset.entry.path) for dataset in plan.datasets])
-        self._kept = KeptRows()
-        self._broken = BrokenRows()
-        self._writer = SampleWriter(folder)
 
-    def run(self, recipe: Mapping[str, Any]) -> None:
-        """Fill the folder; ``recipe`` is kept beside the data.
+class RowReader:
+    """Rows to records; what is none is noted as broken."""
+
+    def __init__(self, entry: DatasetEntry, data: DataSection, broken: BrokenRows) -> None:
+        self._read = load_format(entry)
+        self._name = entry.type
+        self._options = FormatOptions.of(entry, data)
+        self._broken = broken
+
+    def records(self, rows: Iterable[tuple[Source, Row]]) -> Iterator[tuple[Source, TokenRecord]]:
+        """The records of the rows, until so many are broken that reading on tells nothing new.
 
         Raises:
-            DataError: rows are broken, or nothing is left to train on.
+            DataError: the format's rows are none that become tokens by themselves.
         """
-        for index, dataset in enumerate(self._plan.datasets):
-            with RenderPool(dataset.settings, self._plan.workers) as pool:
-                for (source, _), outcome in pool.render(self._records(dataset, index)):
-                    self._take(source, outcome, dataset.rule)
-        self._broken.raise_any()
-        self._writer.close()
-        sides = self._settle()
-        self._refuse_nothing()
-        self._write(sides, recipe)
-
-    def _records(self, dataset: Dataset, index: int) -> Iterator[tuple[Source, Record]]:
-        """The data set's rows as records; what is none is noted as broken."""
-        read = load_format(dataset.entry)
-        options = FormatOptions.of(dataset.entry, self._plan.data)
-        rows = open_rows(dataset.entry, index, dataset.location)
-        for number, (source, row) in enumerate(rows, start=1):
-            if number % _PROGRESS_ROWS == 0:
-                self._progress(dataset.entry.path, number, None)
+        for source, row in rows:
             if self._broken.is_enough:
                 return
             try:
                 if isinstance(row, RowError):
                     raise row
-                record = read(row, options)
+                record = self._read(row, self._options)
             except RowError as error:
                 self._broken.add(source, error)
                 continue
-            for lint in lint_record(record):
-                self._ledger.note(replace(lint, source=str(source)))
+            if not isinstance(record, TokenRecord):
+                raise self._other_kind(source)
             yield source, record
 
-    def _take(self, source: Source, outcome: RenderedRow | RowError, rule: LengthRule) -> None:
-        """Write what is kept of a rendered row, and book what is not."""
-        if isinstance(outcome, RowError):
-            self._broken.add(source, outcome)
-            return
-        account = self._ledger.accounts[source.dataset]
-        try:
-            fitted = [fit(sample, rule) for sample in outcome.samples]
-        except RowError as error:
-            self._broken.add(source, error)
-            return
-        account.rows_in += 1
-        account.tokens_in += sum(map(len, outcome.samples))
-        for lint in outcome.lints:
-            self._ledger.note(lint)
-        kept = [sample for samples, _ in fitted for sample in samples]
-        losses = [loss for _, lost in fitted for loss in lost]
-        for loss in losses:
-            account.drop_tokens(loss.reason, loss.tokens)
-        if kept:
-            self._kept.add(source, kept)
-            for sample in kept:
-                self._writer.add(sample, self._plan.weigh(sample))
-        else:
-            account.drop_row(losses[0].reason if losses else "no tokens", str(source))
-
-    def _settle(self) -> Sides:
-        """Put every kept row on its side and close the accounts."""
-        data = self._plan.data
-        test = np.array([dataset.is_test for dataset in self._plan.datasets], dtype=np.bool_)
-        is_test = test[np.asarray(self._kept.datasets, dtype=np.int64)]
-        wanted = HoldOut(data.val_set_size, self._plan.seed)
-        drop_copies = data.exact_deduplication
-        sides = choose_sides(self._kept, is_test, wanted, drop_copies=drop_copies)
-        note_copies(self._kept, sides, is_test, self._ledger)
-        settle(self._kept, sides, self._ledger)
-        self._ledger.check()
-        return sides
-
-    def _refuse_nothing(self) -> None:
-        if any(account.rows_trained for account in self._ledger.accounts):
-            return
-        rows = sum(account.rows_in for account in self._ledger.accounts)
-        story = "; ".join(line.strip() for line in self._ledger.summary()[:6])
-        raise DataError(
-            f"nothing is left to train on: all {rows} rows were dropped or are held out ({story})",
-            hint="look at `sequence_len`, `min_sample_len`, `roles_to_train` and the data's `type`",
-            where="datasets",
+    def _other_kind(self, source: Source) -> DataError:
+        return DataError(
+            f"`type: {self._name}` gives rows of preferences, steps or prompts, which supervised "
+            "training does not read",
+            hint="choose a `type` whose rows hold an answer",
+            where=str(source),
         )
 
-    def _write(self, sides: Sides, recipe: Mapping[str, Any]) -> None:
-        digests = as_digests(self._kept.digests)
-        splits = {}
-        for name, side in ((TRAIN, sides.train), (HELD_OUT, sides.held_out)):
-            np.save(self._folder / f"{name}.npy", sides.samples(side, self._kept))
-            splits[name] = sha256(digests[side].tobytes()).hexdigest()
-        text = json.dumps(self._ledger.to_json(), indent=1, ensure_ascii=False)
-        (self._folder / LEDGER).write_text(text, encoding="utf-8")
-        write_facts(self._folder, {**self._writer.facts(), "splits": splits, "recipe": recipe})
+
+def take(
+    shard: ShardWriter,
+    rendered: RenderedRow,
+    source: Source,
+    record: TokenRecord,
+    plan: tuple[LengthRule, Weigh],
+) -> None:
+    """Write what is kept of a rendered row, and book what is not.
+
+    Raises:
+        RowError: it is too long, and that is an error.
+    """
+    rule, weigh = plan
+    fitted = [fit(sample, rule) for sample in rendered.samples]
+    account = shard.ledger.accounts[0]
+    account.rows_in += 1
+    account.tokens_in += sum(map(len, rendered.samples))
+    for lint in lint_record(record):
+        shard.ledger.note(replace(lint, source=str(source)))
+    for lint in rendered.lints:
+        shard.ledger.note(lint)
+    kept = [sample for samples, _ in fitted for sample in samples]
+    losses = [loss for _, lost in fitted for loss in lost]
+    for loss in losses:
+        account.drop_tokens(loss.reason, loss.tokens)
+    if kept:
+        shard.add(source, kept, [weigh(sample) for sample in kept])
+    else:
+        account.drop_row(losses[0].reason if losses else "no tokens", str(source))
+
+
+class SetBuild:
+    """One run through a data set's rows, from where an earlier one was cut off."""
+
+    def __init__(
+        self,
+        folder: Path,
+        dataset: Dataset,
+        number: int,
+        plan: BuildPlan,
+        broken: BrokenRows,
+        progress: Progress,
+    ) -> None:
+        """``number`` is the data set's in the config; broken rows are added to ``broken``."""
+        self._folder, self._dataset, self._number = folder, dataset, number
+        self._plan, self._broken, self._progress = plan, broken, progress
+        self._done = committed(folder)
+        self._shard = self._open_shard(len(self._done))
+
+    def run(self, recipe: Mapping[str, Any]) -> None:
+        """Fill the folder; ``recipe`` is kept beside the data.
+
+        Raises:
+            SetBroken: rows cannot be used.
+            DataError: a file cannot be read.
+        """
+        dataset = self._dataset
+        skipped = sum(shard.rows_read for shard in self._done)
+        n_broken, n_shards = len(self._broken), len(self._done)
+        reader = RowReader(dataset.entry, self._plan.data, self._broken)
+        with RenderPool(dataset.settings, self._plan.workers) as pool:
+            for (source, record), outcome in pool.render(reader.records(self._rows(skipped))):
+                self._take(source, record, outcome)
+                if self._shard.is_full and len(self._broken) == n_broken:
+                    self._shard.commit()
+                    n_shards += 1
+                    self._shard = self._open_shard(n_shards)
+        if len(self._broken) > n_broken:
+            self._shard.discard()
+            raise SetBroken
+        if self._shard.n_rows or n_shards == 0:
+            self._shard.commit()
+        else:
+            self._shard.discard()
+        finish_set(self._folder, recipe)
+
+    def _rows(self, skipped: int) -> Iterator[tuple[Source, Row]]:
+        rows = open_rows(self._dataset.entry, self._number, self._dataset.location)
+        for number, (source, row) in enumerate(rows, start=1):
+            if number % _PROGRESS_ROWS == 0:
+                self._progress(self._dataset.entry.path, number, None)
+            if number > skipped:
+                yield source, row
+
+    def _take(self, source: Source, record: TokenRecord, outcome: RenderedRow | RowError) -> None:
+        self._shard.n_rows += 1
+        try:
+            if isinstance(outcome, RowError):
+                raise outcome
+            take(self._shard, outcome, source, record, (self._dataset.rule, self._plan.weigh))
+        except RowError as error:
+            self._broken.add(source, error)
+
+    def _open_shard(self, number: int) -> ShardWriter:
+        return ShardWriter(self._folder / shard_name(number), self._dataset.entry.path)

@@ -1,12 +1,12 @@
 """Prepared samples on the disk: written once in order, read in any order without copying the file.
 
-A prepared folder holds ``samples.arrow`` (ids and runs), ``lengths.npy`` and ``totals.npy`` (one
-number a sample), the sample numbers of each split, and ``prepared.json``, which is written last.
+Samples lie in shards: folders with ``samples.arrow`` (ids and runs), ``lengths.npy`` and
+``totals.npy`` (one number a sample). A prepared folder names its shards and holds the sample
+numbers of each split.
 """
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,13 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tunesmith.data.facts import PREPARED, SHARD, read_facts
 from tunesmith.data.samples import TokenSample
 from tunesmith.errors import DataError, TunesmithError
-
-LAYOUT = 1
-"""The version of this folder's layout; part of the cache key."""
-
-FACTS = "prepared.json"
 
 TRAIN, HELD_OUT = "train", "held_out"
 """The names of the splits."""
@@ -114,54 +110,32 @@ def _lists(items: Sequence[NDArray[Any]], dtype: np.dtype[Any]) -> Any:
     return pa.LargeListArray.from_arrays(offsets, np.concatenate(items).astype(dtype))
 
 
-def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write ``prepared.json``: the folder is complete.
-
-    ``facts`` hold the writer's own, ``splits`` (name -> fingerprint), and whatever else is worth
-    keeping.
-    """
-    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    text = json.dumps({"layout": LAYOUT, "sizes": sizes, **facts}, indent=1)
-    (folder / FACTS).write_text(text, encoding="utf-8")
-
-
-def read_facts(folder: Path) -> dict[str, Any] | None:
-    """What ``prepared.json`` says, or None where the folder is missing, damaged or older."""
-    try:
-        facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        sizes = {name: (folder / name).stat().st_size for name in facts["sizes"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return facts if facts.get("layout") == LAYOUT and sizes == facts["sizes"] else None
-
-
 class PreparedSplit:
     """One side of a prepared data set, memory-mapped; it pickles as its folder and name.
 
-    ``lengths`` is int32 [N] and ``totals`` holds a float64 [N] a named total. ``fingerprint`` names
-    the content: equal samples in equal order have the same one, wherever they were prepared.
+    ``lengths`` is int32 [N] and ``totals`` holds a float64 [N] a named total; ``datasets`` is the
+    number of each sample's data set in the config. ``fingerprint`` names the content: equal samples
+    in equal order have the same one, wherever they were prepared.
     """
 
     def __init__(self, path: Path, name: str) -> None:
-        facts = read_facts(path)
+        facts = read_facts(path, PREPARED)
         if facts is None or name not in facts["splits"]:
-            raise DataError(
-                f"{path} holds no prepared `{name}` data",
-                hint="run `tunesmith preprocess` again",
-                where=str(path),
-            )
+            raise _not_prepared(path, name)
         self.path = path
         self.name = name
         self.fingerprint: str = facts["splits"][name]
         self._numbers: NDArray[np.int64] = np.load(path / f"{name}.npy", allow_pickle=False)
-        self.lengths: NDArray[np.int32] = _load(path / "lengths.npy")[self._numbers]
-        totals = _load(path / "totals.npy")
+        self._shards = [_Shard(path / shard) for shard in facts["shards"]]
+        sizes = [len(shard.lengths) for shard in self._shards]
+        self._starts = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
+        self.lengths: NDArray[np.int32] = self._gather([s.lengths for s in self._shards], np.int32)
         self.totals: dict[str, NDArray[np.float64]] = {
-            total: totals[row][self._numbers] for row, total in enumerate(facts["totals"])
+            total: self._gather([shard.totals[row] for shard in self._shards], np.float64)
+            for row, total in enumerate(facts["totals"])
         }
-        self._reader = pa.ipc.open_file(pa.memory_map(str(path / "samples.arrow")))
-        self._starts: NDArray[np.int64] = np.asarray(facts["batches"], dtype=np.int64)
-        self._batches: dict[int, _Columns] = {}
+        starts = np.asarray(facts["datasets"], dtype=np.int64)
+        self.datasets = np.searchsorted(starts, self._numbers, side="right") - 1
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -169,13 +143,45 @@ class PreparedSplit:
     def __getitem__(self, index: int) -> TokenSample:
         """The sample at ``index``; its ids are a read-only view of the file."""
         number = self._numbers[index]
+        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
+        return self._shards[shard].sample(int(number - self._starts[shard]))
+
+    def __reduce__(self) -> tuple[type[PreparedSplit], tuple[Path, str]]:
+        return PreparedSplit, (self.path, self.name)
+
+    def _gather(self, parts: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
+        """The numbers of this split's samples, out of those of all shards."""
+        whole = np.concatenate(parts) if parts else np.empty(0, dtype)
+        found: NDArray[Any] = whole[self._numbers]
+        return found
+
+
+def _not_prepared(path: Path, name: str) -> DataError:
+    return DataError(
+        f"{path} holds no prepared `{name}` data",
+        hint="run `tunesmith preprocess` again",
+        where=str(path),
+    )
+
+
+class _Shard:
+    """The samples of one shard, memory-mapped."""
+
+    def __init__(self, path: Path) -> None:
+        facts = read_facts(path, SHARD)
+        if facts is None:
+            raise _not_prepared(path, "samples")
+        self.lengths = _load(path / "lengths.npy")
+        self.totals = _load(path / "totals.npy")
+        self._reader = pa.ipc.open_file(pa.memory_map(str(path / "samples.arrow")))
+        self._starts: NDArray[np.int64] = np.asarray(facts["batches"], dtype=np.int64)
+        self._batches: dict[int, _Columns] = {}
+
+    def sample(self, number: int) -> TokenSample:
         batch = int(np.searchsorted(self._starts, number, side="right")) - 1
         if batch not in self._batches:
             self._batches[batch] = _Columns(self._reader.get_batch(batch))
         return self._batches[batch].sample(int(number - self._starts[batch]))
-
-    def __reduce__(self) -> tuple[type[PreparedSplit], tuple[Path, str]]:
-        return PreparedSplit, (self.path, self.name)
 
 
 class _Columns:

@@ -16,35 +16,25 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.config.data import DatasetEntry
-from tunesmith.data.cache import LAYOUT
-from tunesmith.data.formats.options import load_format
+from tunesmith.data.facts import LAYOUT
+from tunesmith.data.formats.load import load_format
 from tunesmith.data.sources import Location
+from tunesmith.data.store import hash_file
 from tunesmith.errors import DataError
 
 Recipe = dict[str, Any]
 """Everything that the prepared bytes depend on; JSON."""
 
-_LATER_STAGES = {"batch.py", "collate.py", "inspect.py", "packing.py", "stream.py"}
+_LATER_STAGES = {
+    *("batch.py", "collate.py", "inspect.py", "mixing.py", "packing.py", "stream.py"),
+    *("catalogue.py", "live.py"),
+}
 """Files of this package that only read what is prepared."""
 
 _LIBRARIES = ("jinja2", "pyarrow", "tokenizers")
 
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of the file's bytes.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {error.strerror}",
-            hint="look at the file's permissions",
-            where=str(path),
-        ) from error
+_MIXTURE = {"weight", "repeats"}
+"""Keys of an entry that decide how often its samples are drawn, not what they are."""
 
 
 @cache
@@ -55,26 +45,26 @@ def code_digest() -> str:
     return _digest([[path.relative_to(package).as_posix(), hash_file(path)] for path in files])
 
 
-def dataset_recipe(entry: DatasetEntry, location: Location, render_digest: str) -> Recipe:
-    """What the samples of one data set depend on."""
-    return {
-        "entry": entry.model_dump(mode="json"),
-        "files": [[str(path), hash_file(path)] for path in location.files],
-        "given": location.saved.digest() if location.saved is not None else None,
-        "format": _format_digest(entry),
-        "render": render_digest,
-    }
-
-
-def whole_recipe(datasets: Sequence[Recipe], parameters: Mapping[str, Any]) -> Recipe:
-    """What a whole prepared folder depends on."""
+def set_recipe(
+    entry: DatasetEntry, location: Location, render_digest: str, parameters: Mapping[str, Any]
+) -> Recipe:
+    """What the rendered samples of one data set depend on."""
     return {
         "layout": LAYOUT,
         "code": code_digest(),
         "libraries": {name: version(name) for name in _LIBRARIES},
-        "datasets": list(datasets),
+        "entry": entry.model_dump(mode="json", exclude=_MIXTURE),
+        "files": [[str(path), hash_file(path)] for path in location.files],
+        "given": location.saved.digest() if location.saved is not None else None,
+        "format": _format_digest(entry),
+        "render": render_digest,
         "parameters": dict(parameters),
     }
+
+
+def whole_recipe(sets: Sequence[Recipe], parameters: Mapping[str, Any]) -> Recipe:
+    """What a whole prepared folder depends on."""
+    return {"layout": LAYOUT, "datasets": list(sets), "parameters": dict(parameters)}
 
 
 def key_of(recipe: Recipe) -> str:
@@ -86,6 +76,23 @@ def stamps(paths: Iterable[Path]) -> dict[str, tuple[int, int]]:
     """Size and time of change of each file: tells whether one was written while it was read."""
     found = {str(path): path.stat() for path in paths}
     return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
+
+
+def refuse_changed(
+    before: Mapping[str, tuple[int, int]], after: Mapping[str, tuple[int, int]]
+) -> None:
+    """Raise where a file is not the one that it was.
+
+    Raises:
+        DataError: with the file's name.
+    """
+    for name, stamp in before.items():
+        if after[name] != stamp:
+            raise DataError(
+                f"{name} was written to while it was read",
+                hint="run again when nothing writes to it any more",
+                where=name,
+            )
 
 
 def _format_digest(entry: DatasetEntry) -> str:

@@ -4,47 +4,94 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.data.holdout import HoldOut, as_digests, choose_held_out, first_of_each, row_digest
+from tunesmith.data.holdout import (
+    DIGEST_SIZE,
+    Digests,
+    HoldOut,
+    as_digests,
+    choose_held_out,
+    first_of_each,
+    row_digest,
+)
 from tunesmith.data.ledger import Account, Ledger
 from tunesmith.data.records import Lint, Source
 from tunesmith.data.samples import TokenSample
 
 _COPY = "equal to an earlier row"
 _LEAK = "equal to a held-out row"
+_OTHER_SHARD = "in another shard of the run"
 
 
-@dataclass(slots=True)
-class KeptRows:
-    """Columns of R rows: digest, data set, number of samples, trained and all tokens, place."""
+ROW = np.dtype(
+    [
+        ("digest", f"V{DIGEST_SIZE}"),
+        ("samples", "<i4"),
+        ("file", "<i4"),
+        ("row", "<i8"),
+        ("trained", "<i8"),
+        ("tokens", "<i8"),
+    ]
+)
+"""A kept row in 48 bytes: content, number of samples, place, trained and all tokens."""
 
-    digests: bytearray = field(default_factory=bytearray)
-    datasets: array[int] = field(default_factory=lambda: array("i"))
-    samples: array[int] = field(default_factory=lambda: array("i"))
-    trained: array[int] = field(default_factory=lambda: array("q"))
-    tokens: array[int] = field(default_factory=lambda: array("q"))
-    files: array[int] = field(default_factory=lambda: array("i"))
-    rows: array[int] = field(default_factory=lambda: array("q"))
-    file_numbers: dict[str, int] = field(default_factory=dict)
+Rows = NDArray[np.void]
+"""[R] of ``ROW``."""
+
+
+class RowWriter:
+    """Collects the kept rows of a part of one data set; ``files`` are numbered as they come."""
+
+    def __init__(self) -> None:
+        self._digests = bytearray()
+        self._numbers = {name: array("q") for name in ROW.names or () if name != "digest"}
+        self.files: dict[str, int] = {}
 
     def add(self, source: Source, samples: Sequence[TokenSample]) -> None:
         """Note a row of which these samples are kept."""
-        self.digests += row_digest(samples)
-        self.datasets.append(source.dataset)
-        self.samples.append(len(samples))
-        self.trained.append(sum(map(_trained_tokens, samples)))
-        self.tokens.append(sum(map(len, samples)))
-        self.files.append(self.file_numbers.setdefault(source.file, len(self.file_numbers)))
-        self.rows.append(source.row)
+        self._digests += row_digest(samples)
+        values = {
+            "samples": len(samples),
+            "file": self.files.setdefault(source.file, len(self.files)),
+            "row": source.row,
+            "trained": sum(map(_trained_tokens, samples)),
+            "tokens": sum(map(len, samples)),
+        }
+        for name, value in values.items():
+            self._numbers[name].append(value)
+
+    def rows(self) -> Rows:
+        """All of them."""
+        found: Rows = np.empty(len(self._numbers["row"]), dtype=ROW)
+        found["digest"] = as_digests(self._digests)
+        for name, values in self._numbers.items():
+            found[name] = np.asarray(values)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRows:
+    """The kept rows of all data sets: R rows, the data set of each, and the files' names."""
+
+    rows: Rows
+    datasets: NDArray[np.int32]
+    files: Sequence[str]
+
+    @property
+    def digests(self) -> Digests:
+        """[R] what each row is."""
+        digests: Digests = self.rows["digest"]
+        return digests
 
     def places(self, numbers: NDArray[np.int64]) -> list[str]:
         """``file:row`` of each of these rows."""
-        names = list(self.file_numbers)
-        return [f"{names[self.files[number]]}:{self.rows[number]}" for number in numbers.tolist()]
+        rows = self.rows[numbers]
+        pairs = zip(rows["file"].tolist(), rows["row"].tolist(), strict=True)
+        return [f"{self.files[file]}:{row}" for file, row in pairs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,35 +104,43 @@ class Sides:
 
     def samples(self, side: NDArray[np.bool_], kept: KeptRows) -> NDArray[np.int64]:
         """The numbers of the samples of one side's rows, in order."""
-        return np.flatnonzero(np.repeat(side, np.asarray(kept.samples)))
+        return np.flatnonzero(np.repeat(side, kept.rows["samples"]))
 
 
 def choose_sides(
-    kept: KeptRows, is_test: NDArray[np.bool_], wanted: HoldOut, *, drop_copies: bool
+    kept: KeptRows,
+    is_test: NDArray[np.bool_],
+    wanted: HoldOut,
+    *,
+    drop_copies: bool,
+    shard: tuple[int, int] = (0, 1),
 ) -> Sides:
     """Which side each row is on. ``is_test`` marks the rows of held-out data sets.
 
-    With ``drop_copies`` a row that equals an earlier one of its side is dropped, and a training row
-    that equals a held-out one as well.
+    ``shard`` (number, of how many) takes an unbroken part of the training rows, before any is held
+    out. With ``drop_copies`` a row that equals an earlier one of its side is dropped, and a
+    training row that equals a held-out one as well.
 
     Raises:
         DataError: everything would be held out.
     """
-    digests = as_digests(kept.digests)
+    digests = kept.digests
     copies, leaks = _copies(digests, is_test), np.zeros(len(digests), dtype=np.bool_)
     left = ~copies if drop_copies else np.ones(len(digests), dtype=np.bool_)
+    elsewhere = _outside(np.flatnonzero(left & ~is_test), shard, len(digests))
+    left = left & ~elsewhere
     held_out = left & is_test
     candidates = np.flatnonzero(left & ~is_test)
     held_out[candidates] = choose_held_out(digests[candidates], wanted)
     if drop_copies:
         leaks = left & ~held_out & np.isin(_groups(digests), _groups(digests)[held_out])
-    dropped = {_COPY: copies & drop_copies, _LEAK: leaks}
+    dropped = {_COPY: copies & drop_copies, _LEAK: leaks, _OTHER_SHARD: elsewhere}
     return Sides(left & ~held_out & ~leaks, held_out, dropped)
 
 
 def note_copies(kept: KeptRows, sides: Sides, is_test: NDArray[np.bool_], ledger: Ledger) -> None:
     """Note rows that stand twice on a side, and training rows that are also held out."""
-    digests = as_digests(kept.digests)
+    digests = kept.digests
     used = sides.train | sides.held_out
     groups = _groups(digests)
     copies = np.flatnonzero(_copies(digests, is_test) & used)
@@ -98,8 +153,8 @@ def note_copies(kept: KeptRows, sides: Sides, is_test: NDArray[np.bool_], ledger
 
 def settle(kept: KeptRows, sides: Sides, ledger: Ledger) -> None:
     """Book every kept row and its tokens on the side where it ended."""
-    datasets, samples = np.asarray(kept.datasets), np.asarray(kept.samples)
-    tokens, trained = np.asarray(kept.tokens), np.asarray(kept.trained)
+    datasets, samples = kept.datasets, kept.rows["samples"]
+    tokens, trained = kept.rows["tokens"], kept.rows["trained"]
     for number, account in enumerate(ledger.accounts):
         train = sides.train & (datasets == number)
         held_out = sides.held_out & (datasets == number)
@@ -118,7 +173,7 @@ def _book_dropped(
 ) -> None:
     for number, place in zip(numbers.tolist(), kept.places(numbers), strict=True):
         account.drop_row(reason, place)
-        account.drop_tokens(reason, kept.tokens[number])
+        account.drop_tokens(reason, int(kept.rows["tokens"][number]))
 
 
 def _copies(digests: NDArray[np.void], is_test: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -134,6 +189,14 @@ def _groups(digests: NDArray[np.void]) -> NDArray[np.int64]:
     """A number for each row, equal where the rows are."""
     groups: NDArray[np.int64] = np.unique(digests, return_inverse=True)[1]
     return groups
+
+
+def _outside(numbers: NDArray[np.int64], shard: tuple[int, int], n_rows: int) -> NDArray[np.bool_]:
+    """True for those of the rows ``numbers`` that are in another shard (as ``Dataset.shard``)."""
+    outside = np.zeros(n_rows, dtype=np.bool_)
+    for other, part in enumerate(np.array_split(numbers, shard[1])):
+        outside[part] = other != shard[0]
+    return outside
 
 
 def _trained_tokens(sample: TokenSample) -> int:

@@ -14,6 +14,11 @@ from tunesmith.errors import TunesmithError
 
 _EXAMPLES = 5
 
+_COUNTS = (
+    *("rows_in", "rows_trained", "rows_held_out", "samples"),
+    *("tokens_in", "tokens_trained", "tokens_masked", "tokens_held_out"),
+)
+
 
 @dataclass(slots=True)
 class Account:
@@ -47,6 +52,19 @@ class Account:
         named = self.examples.setdefault(reason, [])
         if len(named) < _EXAMPLES:
             named.append(source)
+
+    def absorb(self, other: Account) -> None:
+        """Add what another part of the same data set went through."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for mine, theirs in (
+            (self.rows_dropped, other.rows_dropped),
+            (self.tokens_dropped, other.tokens_dropped),
+        ):
+            for reason, count in theirs.items():
+                mine[reason] = mine.get(reason, 0) + count
+        for reason, places in other.examples.items():
+            self.examples[reason] = [*self.examples.get(reason, []), *places][:_EXAMPLES]
 
     def check(self) -> None:
         """Raise when something was lost or counted twice.
@@ -87,6 +105,14 @@ class Ledger:
         findings.count += 1
         if len(findings.first) < _EXAMPLES:
             findings.first.append(lint)
+
+    def absorb(self, part: Ledger, number: int) -> None:
+        """Add a part of data set ``number``: its one account, and what was odd in it."""
+        self.accounts[number].absorb(part.accounts[0])
+        for code, found in part.lint.items():
+            findings = self.lint.setdefault(code, Findings())
+            findings.count += found.count
+            findings.first = [*findings.first, *found.first][:_EXAMPLES]
 
     def check(self) -> None:
         """Raise when any account does not balance."""

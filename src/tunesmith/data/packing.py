@@ -29,6 +29,7 @@ class PackingRule:
 
     ``capacity`` is in tokens. ``packed`` off means one document a bin. ``in_order`` packs only
     neighbours of the (shuffled or given) order. ``max_documents`` bounds the documents of a bin.
+    ``group`` packs so many rows of the order at a time (None: all of them together).
     """
 
     capacity: int
@@ -36,6 +37,11 @@ class PackingRule:
     shuffle: bool = True
     in_order: bool = False
     max_documents: int | None = None
+    group: int | None = None
+
+    def fits_together(self, n_rows: int) -> bool:
+        """Whether best-fit sees all rows at once, so that the shapes are those of every epoch."""
+        return self.packed and not self.in_order and (self.group or n_rows) >= n_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +130,10 @@ def plan_epoch(
         return EpochPlan(np.arange(n + 1, dtype=np.int64), order)
     if rule.in_order:
         return _next_fit(lengths, order, rule)
-    plan = _fill(shapes or pack_shapes(lengths, rule), lengths, order)
+    if rule.fits_together(n):
+        plan = _fill(shapes or pack_shapes(lengths, rule), lengths, order)
+    else:
+        plan = _fill_groups(lengths, order, rule)
     if rule.shuffle:
         return _take_bins(plan, permutation(len(plan), derive_key("bins", key)))
     # Best-fit leaves the bins by shape; without a shuffle they come by their first row instead.
@@ -200,6 +209,19 @@ def _fill(shapes: Shapes, lengths: NDArray[np.int32], order: Ints) -> EpochPlan:
     members = np.empty_like(rows)
     members[places] = rows
     return EpochPlan(shapes.offsets, members)
+
+
+def _fill_groups(lengths: NDArray[np.int32], order: Ints, rule: PackingRule) -> EpochPlan:
+    """The bins of each group of neighbours in the order, one group after the other."""
+    size = rule.group or len(order)
+    offsets, members, start = [np.zeros(1, dtype=np.int64)], [], 0
+    for first in range(0, len(order), size):
+        group = order[first : first + size]
+        plan = _fill(pack_shapes(lengths[group], rule), lengths, group)
+        offsets.append(plan.offsets[1:] + start)
+        members.append(plan.members)
+        start += len(group)
+    return EpochPlan(np.concatenate(offsets), np.concatenate(members))
 
 
 def _next_fit(lengths: NDArray[np.int32], order: Ints, rule: PackingRule) -> EpochPlan:

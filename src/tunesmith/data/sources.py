@@ -17,10 +17,13 @@ from typing import Any
 
 from tunesmith.config.data import DatasetEntry
 from tunesmith.data.files import data_suffix
+from tunesmith.data.formats.synthetic import synthetic_rows
 from tunesmith.data.hub import GivenRows, SavedRows, is_saved, open_hub, open_saved
 from tunesmith.data.jsonrow import Row
 from tunesmith.data.lines import read_json
 from tunesmith.data.records import RowError, Source
+from tunesmith.data.remote import fetch, is_address
+from tunesmith.data.selection import ALL_ROWS, Selection
 from tunesmith.data.splits import Slice, parse_split
 from tunesmith.data.tables import read_arrow, read_csv, read_parquet, read_text
 from tunesmith.errors import DataError
@@ -66,13 +69,14 @@ class Location:
 
     ``splits`` holds the files of each split; ``saved`` is a folder of ``Dataset.save_to_disk``, a
     data set of the hub, or rows in memory. ``slices`` say which rows of which split are wanted, in
-    order.
+    order. ``selection`` says which of those rows are used.
     """
 
     splits: Mapping[str, tuple[Path, ...]]
     kind: str
     slices: tuple[Slice, ...]
     saved: SavedRows | GivenRows | None = None
+    selection: Selection = ALL_ROWS
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -83,17 +87,25 @@ class Location:
         return tuple(dict.fromkeys(wanted))
 
 
-def locate(entry: DatasetEntry) -> Location:
+def locate(entry: DatasetEntry, seed: int = 42) -> Location:
     """What the entry's ``path``, ``data_files``, ``ds_type`` and ``split`` mean here.
+
+    ``seed`` draws the part of ``shards``.
 
     Raises:
         DataError: there is no such file, folder, split or data set, or it holds nothing of use.
     """
-    path = Path(entry.path).expanduser()
+    return replace(_locate(entry), selection=Selection.of(entry, seed))
+
+
+def _locate(entry: DatasetEntry) -> Location:
+    if entry.type == "_synthetic":
+        return given_rows(synthetic_rows(entry))
+    path = fetch(entry.path) if is_address(entry.path) else Path(entry.path).expanduser()
     if entry.path in _READERS and not path.exists():
-        return _of_files(entry, {"train": _patterns(entry, Path())})
+        return _of_files(entry, _named_files(entry, Path()))
     if entry.data_files is not None and path.is_dir():
-        return _of_files(entry, {"train": _patterns(entry, path)})
+        return _of_files(entry, _named_files(entry, path))
     slices = parse_split(entry.split)
     if is_saved(path):
         return Location({}, "saved", slices, open_saved(path, slices))
@@ -119,6 +131,10 @@ def open_rows(
         DataError: as ``locate``; also a file that cannot be read or holds no rows.
     """
     where = location or locate(entry)
+    return where.selection.take(partial(_all_rows, entry, index, where))
+
+
+def _all_rows(entry: DatasetEntry, index: int, where: Location) -> Iterator[tuple[Source, Row]]:
     if where.saved is not None:
         for number, row in where.saved.rows():
             yield Source(index, entry.path, number), row
@@ -173,13 +189,21 @@ def _kind(entry: DatasetEntry, path: Path) -> str:
     return kind
 
 
-def _patterns(entry: DatasetEntry, folder: Path) -> tuple[Path, ...]:
-    """The files that ``data_files`` names, inside ``folder``."""
+def _named_files(entry: DatasetEntry, folder: Path) -> Splits:
+    """The files of each split that ``data_files`` names, inside ``folder``."""
     wanted = entry.data_files if entry.data_files is not None else []
+    splits = wanted if isinstance(wanted, dict) else {"train": wanted}
+    return {split: _patterns(entry, folder, patterns) for split, patterns in splits.items()}
+
+
+def _patterns(entry: DatasetEntry, folder: Path, wanted: str | list[str]) -> tuple[Path, ...]:
+    """The files that names, patterns or addresses mean, each once."""
     found: list[Path] = []
     for pattern in [wanted] if isinstance(wanted, str) else wanted:
-        path = folder / Path(pattern).expanduser()
+        path = fetch(pattern) if is_address(pattern) else folder / Path(pattern).expanduser()
         matches = (path,) if path.is_file() else _glob(path)
+        if is_address(pattern) and path.is_dir():
+            matches = tuple(file for file in sorted(path.rglob("*")) if file.is_file())
         if not matches:
             raise DataError(
                 f"there is no file {path}",
@@ -249,12 +273,6 @@ def _split_word(path: Path) -> str | None:
 def _refuse_missing(entry: DatasetEntry) -> None:
     """Raise where the path cannot be a hub id, so that nobody waits for a network."""
     path = Path(entry.path)
-    if "://" in entry.path:
-        raise DataError(
-            f"{entry.path} is an address; addresses are not read",
-            hint="download the file and write its path",
-            where=entry.path,
-        )
     is_id = _HUB_ID.fullmatch(entry.path) and data_suffix(path) not in _SUFFIXES
     if not is_id:
         raise DataError(

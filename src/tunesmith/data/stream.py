@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from tunesmith.data.batch import Batch
 from tunesmith.data.collate import collate
+from tunesmith.data.mixing import PLAIN, Mixture, draw_epoch
 from tunesmith.data.packing import (
     EpochPlan,
     Ints,
     PackingRule,
+    Shapes,
     check_lengths,
     derive_key,
     group_by_length,
@@ -44,6 +46,11 @@ class Split(Protocol):
     @property
     def totals(self) -> Mapping[str, NDArray[np.float64]]:
         """Each row's share of each named weight, [N]."""
+        ...
+
+    @property
+    def datasets(self) -> NDArray[np.int64]:
+        """The number of each row's data set, [N]."""
         ...
 
     @property
@@ -91,8 +98,10 @@ class OrderSettings:
     """What decides the order, the steps and the shape of batches.
 
     ``micro_batch`` counts bins a forward takes, ``accumulation`` micro-batches a rank sums in a
-    full step. ``max_steps`` wins over ``epochs``, and may go past the last one. ``pad_to`` is the
-    length of a micro-batch in tokens. ``workers`` threads collate ahead; the order stays.
+    full step. ``max_steps`` wins over ``epochs``, and may go past the last one. ``drop_last``
+    leaves out an epoch's short last step. ``pad_to`` is the length of a micro-batch in tokens,
+    ``pad_multiple`` makes it a multiple of so many. ``workers`` threads collate ahead; the order
+    stays.
     """
 
     seed: int
@@ -105,8 +114,12 @@ class OrderSettings:
     shuffle: bool = True
     in_order: bool = False
     max_documents: int | None = None
+    group: int | None = None
     group_by_length: bool = False
+    mixture: Mixture = PLAIN
+    drop_last: bool = False
     pad_to: int | None = None
+    pad_multiple: int | None = None
     pad_id: int = 0
     workers: int = 0
 
@@ -119,7 +132,38 @@ class OrderSettings:
             shuffle=self.shuffle,
             in_order=self.in_order,
             max_documents=self.max_documents,
+            group=self.group,
         )
+
+
+def plan_rows(
+    lengths: NDArray[np.int32],
+    order: OrderSettings,
+    *,
+    key: int,
+    step_bins: int,
+    draw: Ints | None = None,
+    shapes: Shapes | None = None,
+) -> EpochPlan:
+    """The bins of the rows ``draw`` (None: every row once), in the order that ``key`` decides."""
+    drawn = lengths if draw is None else lengths[draw]
+    plan = plan_epoch(drawn, order.rule, key=key, shapes=shapes)
+    if order.group_by_length:
+        plan = group_by_length(plan, drawn, step_bins=step_bins, key=key)
+    return plan if draw is None else EpochPlan(plan.offsets, draw[plan.members])
+
+
+def collate_rows(
+    samples: Sequence[TokenSample], index: tuple[int, int], order: OrderSettings
+) -> Batch:
+    """One micro-batch, filled up as the settings ask."""
+    pad_to = order.pad_to
+    if pad_to is None and order.pad_multiple:
+        n_tokens = max(1, sum(map(len, samples)))
+        pad_to = math.ceil(n_tokens / order.pad_multiple) * order.pad_multiple
+    return collate(
+        samples, index=index, capacity=order.capacity, pad_to=pad_to, pad_id=order.pad_id
+    )
 
 
 class MapStream:
@@ -141,7 +185,7 @@ class MapStream:
         self.step_bins = order.micro_batch * order.accumulation * mesh.data_size
         self._plans: OrderedDict[int, EpochPlan] = OrderedDict()
         self._lock = threading.RLock()
-        fitted = order.packed and not order.in_order
+        fitted = order.rule.fits_together(len(split)) and order.mixture.is_plain
         self._shapes = pack_shapes(split.lengths, order.rule) if fitted else None
         # Where the number of bins cannot differ between epochs, no plan is made to count steps.
         self._epoch_bins = self._constant_bins()
@@ -211,13 +255,30 @@ class MapStream:
 
     def _plan(self, epoch: int) -> EpochPlan:
         key = derive_key(self.split.fingerprint, self.order.seed, epoch)
-        plan = plan_epoch(self.split.lengths, self.order.rule, key=key, shapes=self._shapes)
-        if self.order.group_by_length:
-            return group_by_length(plan, self.split.lengths, step_bins=self.step_bins, key=key)
-        return plan
+        draw = None if self.order.mixture.is_plain else self._draw(epoch)
+        return plan_rows(
+            self.split.lengths,
+            self.order,
+            key=key,
+            step_bins=self.step_bins,
+            draw=draw,
+            shapes=self._shapes,
+        )
+
+    def _draw(self, epoch: int) -> Ints:
+        """The rows of an epoch that is not every row once."""
+        return draw_epoch(
+            self.split.datasets,
+            self.order.mixture,
+            epoch=epoch,
+            key=derive_key(self.split.fingerprint, self.order.seed),
+            shuffle=self.order.shuffle,
+        )
 
     def _constant_bins(self) -> int | None:
         """Bins of every epoch, or None where they differ (documents packed in shuffled order)."""
+        if not self.order.mixture.is_plain:
+            return None
         if not self.order.packed:
             return len(self.split)
         if self._shapes is not None:
@@ -225,9 +286,18 @@ class MapStream:
         return None if self.order.shuffle else len(self.plan_of(0))
 
     def epoch_steps(self, epoch: int) -> int:
-        """Optimizer steps of one epoch, its short last one included."""
+        """Optimizer steps of one epoch, its short last one included unless that is dropped."""
         bins = self._epoch_bins if self._epoch_bins is not None else len(self.plan_of(epoch))
-        return math.ceil(bins / self.step_bins)
+        if not self.order.drop_last:
+            return math.ceil(bins / self.step_bins)
+        if bins < self.step_bins:
+            raise DataError(
+                f"an epoch has {bins} rows, a step takes {self.step_bins}: `dataloader_drop_last` "
+                "leaves no step",
+                hint="take `dataloader_drop_last` out, or make the batch smaller",
+                where="dataloader_drop_last",
+            )
+        return bins // self.step_bins
 
     def _count_steps(self, epochs: float) -> int:
         """Steps of so many epochs; a fraction takes its share of that epoch's steps, rounded up."""
@@ -263,13 +333,7 @@ class MapStream:
             ) from error
 
     def _collate(self, rows: Ints, index: tuple[int, int]) -> Batch:
-        return collate(
-            [self._sample(row) for row in rows.tolist()],
-            index=index,
-            capacity=self.order.capacity,
-            pad_to=self.order.pad_to,
-            pad_id=self.order.pad_id,
-        )
+        return collate_rows([self._sample(row) for row in rows.tolist()], index, self.order)
 
     def _collate_ahead(self, step: int) -> Iterator[list[Batch]]:
         """The same batches in the same order, made by threads before they are asked for."""

@@ -66,6 +66,7 @@ class RepeatedSplit:
     def __init__(self, split: PreparedSplit, index: NDArray[np.int64]) -> None:
         self.lengths: NDArray[np.int32] = split.lengths[index]
         self.totals = {name: total[index] for name, total in split.totals.items()}
+        self.datasets: NDArray[np.int64] = split.datasets[index]
         self.fingerprint = split.fingerprint
         self._split, self._index = split, index
 
@@ -135,7 +136,7 @@ def as_it_is(
 
 def _count(location: Location, rest: Iterator[Row | RowError], seen: int) -> tuple[int, bool]:
     """How many rows there are, ``seen`` and the ``rest``, and whether that is all of them."""
-    if isinstance(location.saved, SavedRows):
+    if isinstance(location.saved, SavedRows) and location.selection.is_all:
         numbers = [
             part.take(partial(_numbers, data.num_rows)) for part, data in location.saved.parts
         ]

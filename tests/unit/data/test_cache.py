@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -11,20 +12,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.data import cache
-from tunesmith.data.cache import PreparedSplit, SampleWriter, read_facts, write_facts
+from tunesmith.data.cache import PreparedSplit, SampleWriter
+from tunesmith.data.facts import PREPARED, SHARD, damaged, read_facts, write_facts
 from tunesmith.data.samples import TokenSample
 from tunesmith.data.store import build_once
 from tunesmith.errors import DataError, TunesmithError
 
 
-def write(folder, samples, order=None):
-    writer = SampleWriter(folder)
-    for one in samples:
-        writer.add(one, {"tokens": one.total_weight, "pairs": 0.1 * len(one)})
-    writer.close()
+def write(folder, samples, order=None, shard=10**9):
+    """A prepared folder of shards of so many samples; the first is a data set of its own."""
+    shards = []
+    for start in range(0, len(samples), shard):
+        name = f"shard-{len(shards)}"
+        (folder / name).mkdir()
+        writer = SampleWriter(folder / name)
+        for one in samples[start : start + shard]:
+            writer.add(one, {"tokens": one.total_weight, "pairs": 0.1 * len(one)})
+        writer.close()
+        write_facts(folder / name, SHARD, writer.facts())
+        shards.append(name)
     numbers = range(len(samples)) if order is None else order
     np.save(folder / "train.npy", np.array(numbers, dtype=np.int64))
-    write_facts(folder, {**writer.facts(), "splits": {"train": "content"}})
+    facts = {"shards": shards, "totals": ["tokens", "pairs"], "datasets": [0, shard]}
+    write_facts(folder, PREPARED, {**facts, "splits": {"train": "content"}})
 
 
 def sample(length, runs=(), source="f:1"):
@@ -42,13 +52,18 @@ def random_samples(draw):
 
 
 @settings(deadline=None)  # the machine may be busy
-@given(samples=st.lists(random_samples(), min_size=1, max_size=30), batch=st.integers(1, 7))
-def test_what_was_written_is_read_in_any_order(tmp_path_factory, samples, batch):
+@given(
+    samples=st.lists(random_samples(), min_size=1, max_size=30),
+    batch=st.integers(1, 7),
+    shard=st.integers(1, 31),
+)
+def test_what_was_written_is_read_in_any_order(tmp_path_factory, samples, batch, shard):
     folder = tmp_path_factory.mktemp("prepared")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cache, "_SAMPLES_A_BATCH", batch)
-        write(folder, samples)
+        write(folder, samples, shard=shard)
     split = PreparedSplit(folder, "train")
+    assert split.datasets.tolist() == [int(number >= shard) for number in range(len(samples))]
     assert len(split) == len(samples)
     for number in reversed(range(len(samples))):
         found, expected = split[number], samples[number]
@@ -81,7 +96,7 @@ def test_a_split_is_a_choice_of_the_samples_and_pickles_as_a_path(tmp_path):
 def test_large_batches_are_cut_by_tokens(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "_TOKENS_A_BATCH", 100)
     write(tmp_path, [sample(60)] * 10)
-    assert len(read_facts(tmp_path)["batches"]) == 5
+    assert len(read_facts(tmp_path / "shard-0", SHARD)["batches"]) == 5
 
 
 def test_equal_samples_are_equal_bytes(tmp_path):
@@ -89,23 +104,34 @@ def test_equal_samples_are_equal_bytes(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         write(tmp_path / name, samples)
-    for path in (tmp_path / "a").iterdir():
-        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+    files = [path for path in (tmp_path / "a").rglob("*") if path.is_file()]
+    assert len(files) == 6
+    for path in files:
+        other = tmp_path / "b" / path.relative_to(tmp_path / "a")
+        assert path.read_bytes() == other.read_bytes(), path.name
 
 
 def test_a_damaged_folder_is_not_used(tmp_path):
     write(tmp_path, [sample(5)])
-    assert read_facts(tmp_path) is not None
-    whole = (tmp_path / "samples.arrow").read_bytes()
-    (tmp_path / "samples.arrow").write_bytes(whole[:-1])
-    assert read_facts(tmp_path) is None
-    with pytest.raises(DataError, match="holds no prepared `train` data"):
+    shard = tmp_path / "shard-0"
+    assert read_facts(shard, SHARD) is not None
+    assert damaged(shard, SHARD) == []
+    samples = shard / "samples.arrow"
+    whole = samples.read_bytes()
+    samples.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert read_facts(shard, SHARD) is not None  # as large as it was
+    assert damaged(shard, SHARD) == [samples]
+    samples.write_bytes(whole[:-1])
+    assert read_facts(shard, SHARD) is None
+    with pytest.raises(DataError, match="holds no prepared `samples` data"):
         PreparedSplit(tmp_path, "train")
-    (tmp_path / "samples.arrow").write_bytes(whole)
+    samples.write_bytes(whole)
     with pytest.raises(DataError, match="holds no prepared `other` data"):
         PreparedSplit(tmp_path, "other")
     (tmp_path / "prepared.json").write_text("{")
-    assert read_facts(tmp_path) is None
+    assert read_facts(tmp_path, PREPARED) is None
+    with pytest.raises(DataError, match="holds no prepared `train` data"):
+        PreparedSplit(tmp_path, "train")
 
 
 def test_every_sample_has_the_same_totals(tmp_path):
@@ -179,6 +205,27 @@ def test_a_build_that_fails_leaves_nothing(tmp_path):
 
     with pytest.raises(DataError):
         build_once(tmp_path / "built", is_whole, build, waiting=lambda: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["built.lock"]
+
+
+def test_what_a_cut_off_build_left_is_handed_on_where_the_build_resumes(tmp_path):
+    def build(unfinished):
+        (unfinished / "whole").write_text("".join(path.name for path in unfinished.iterdir()))
+        if not (unfinished / "part").exists():
+            (unfinished / "part").write_text("x")
+            raise error
+
+    folder = tmp_path / "built"
+    for error in (OSError("disk"), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            build_once(folder, is_whole, build, waiting=lambda: None, resumes=True)
+        assert not folder.exists()
+        assert not build_once(folder, is_whole, build, waiting=lambda: None, resumes=True)
+        assert "part" in (folder / "whole").read_text()
+        shutil.rmtree(folder)
+    error = DataError("no", hint="yes")
+    with pytest.raises(DataError):
+        build_once(folder, is_whole, build, waiting=lambda: None, resumes=True)
     assert [path.name for path in tmp_path.iterdir()] == ["built.lock"]
 
 

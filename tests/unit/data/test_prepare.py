@@ -15,7 +15,8 @@ from tests.unit.data import toys
 from tests.unit.data.toys import alpaca_rows, request, weigh, write_jsonl
 from tunesmith.config.data import DataSection, DatasetEntry
 from tunesmith.data.formats.lint import lint_record
-from tunesmith.data.formats.options import FormatOptions, load_format
+from tunesmith.data.formats.load import load_format
+from tunesmith.data.formats.options import FormatOptions
 from tunesmith.data.prepare import prepare
 from tunesmith.data.records import RowError
 from tunesmith.data.render import Renderer
@@ -147,7 +148,7 @@ def test_rows_that_train_nothing_are_dropped_and_listed(tmp_path):
         prepare(request([DatasetEntry(path=str(path))], tmp_path))
     assert "nothing to train: 3 rows" in error.value.message
     assert error.value.exit_code == 2
-    assert not list((tmp_path / "cache").glob("*.unfinished"))
+    assert not list((tmp_path / "cache").rglob("*.unfinished"))
 
 
 def test_held_out_rows_and_test_data_sets(tmp_path):
@@ -242,7 +243,8 @@ def test_broken_rows_are_told_together_in_order(tmp_path):
     assert all(problem.fix for problem in problems)
     assert error.value.message.startswith(f"4 rows cannot be used; the first is {path}:4: `output`")
     assert error.value.exit_code == 2
-    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
+    left = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert {path.suffix for path in left} == {".lock"}
 
 
 def test_rows_that_the_template_refuses_are_broken_rows(tmp_path):
@@ -364,11 +366,19 @@ def test_a_damaged_entry_is_built_again(tmp_path):
     made = request([alpaca(path)], tmp_path)
     first = prepare(made)
     content = first.train.fingerprint
-    (first.path / "samples.arrow").write_bytes(b"")
-    again = prepare(made)
-    assert not again.from_cache
-    assert again.train.fingerprint == content
-    assert len(again.train[0]) > 0
+    files = [path for path in (tmp_path / "cache").rglob("*") if path.suffix not in (".lock", "")]
+    assert {path.name for path in files} >= {"samples.arrow", "rows.npy", "train.npy", "set.json"}
+    for path in files:
+        whole = path.read_bytes()
+        middle = len(whole) // 2
+        flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+        for damage in (b"", whole[:-1], flipped):
+            path.write_bytes(damage)
+            again = prepare(made)
+            assert again.train.fingerprint == content, path
+            # `set.json` is read only while the prepared folder is made.
+            assert again.from_cache == (path.name == "set.json"), path
+            assert path.name == "set.json" or path.read_bytes() == whole, path
 
 
 def test_the_content_has_the_same_name_wherever_it_lies(tmp_path):
@@ -415,7 +425,7 @@ def test_two_processes_prepare_once_and_a_killed_one_leaves_nothing(tmp_path):
     killed = _PROCESSES.Process(target=prepare_slowly, args=arguments)
     killed.start()
     deadline = time.monotonic() + 60
-    while not list((tmp_path / "cache").glob("*.unfinished/samples.arrow")):
+    while not list((tmp_path / "cache").glob("sets/*.unfinished/*/samples.arrow")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(0.2)
@@ -430,7 +440,7 @@ def test_two_processes_prepare_once_and_a_killed_one_leaves_nothing(tmp_path):
         process.join(30)
     assert sorted(from_cache for from_cache, _ in found) == [False, True]
     assert len({fingerprint for _, fingerprint in found}) == 1
-    assert not list((tmp_path / "cache").glob("*.unfinished"))
+    assert not list((tmp_path / "cache").rglob("*.unfinished"))
 
 
 # --- conservation ---------------------------------------------------------------------------------

@@ -199,8 +199,6 @@ def test_a_missing_file_names_the_nearest(tmp_path):
     with pytest.raises(DataError, match="there is no file or folder") as error:
         read("nowhere/rows.jsonl")
     assert "no folder nowhere" in error.value.hint
-    with pytest.raises(DataError, match="is an address"):
-        read("https://example.com/rows.jsonl")
 
 
 @pytest.mark.parametrize("name", ["someone/no-such-data", "no-such-data"])
