@@ -12,17 +12,20 @@ from functools import cache
 from typing import Any
 
 from tunesmith.config.draft import Draft, dotted_path
+from tunesmith.config.flat import top_leaves
 from tunesmith.config.kinds import inner_keys, plain_key, value_problem
-from tunesmith.config.tree import Path, scalar
-from tunesmith.errors import REMOVE
+from tunesmith.config.tree import Path, Place, scalar
+from tunesmith.errors import REMOVE, Problem
 from tunesmith.registry import nearest
+
+CLOUD = "cloud launchers"
 
 # capability: "keys that switch it on | keys that only mean something once it is on".
 # `name=value` gives the value that counts as "off" beside null, false, zero and empty.
 _TABLE: Mapping[str, str] = {
     "preference and reinforcement learning": """
         rl |
-        rl_beta dpo_beta dpo_loss_type dpo_loss_weights dpo_use_weighting dpo_label_smoothing
+        rl_beta dpo_loss_type dpo_loss_weights dpo_use_weighting dpo_label_smoothing
         precompute_ref_log_probs dpo_use_liger_kernel dpo_padding_free orpo_alpha simpo_gamma
         cpo_alpha kto_desirable_weight kto_undesirable_weight max_prompt_len rl_adapter_ref_model
         trl vllm ebft mask_thinking_ce""",
@@ -34,19 +37,19 @@ _TABLE: Mapping[str, str] = {
         kd_online_server=vllm kd_online_timeout=120 kd_temperature_min""",
     "masked diffusion": "diffusion |",
     "reweighted losses": """
-        use_eaft liger_use_token_scaling neftune_noise_alpha noisy_embedding_alpha |
+        use_eaft liger_use_token_scaling neftune_noise_alpha |
         eaft_alpha=1.0 eaft_k=20""",
     "going on from an adapter": "lora_model_dir |",
     "training on several devices": """
         deepspeed deepcompile fsdp fsdp_config dp_shard_size=1 dp_replicate_size=1
-        context_parallel_size=1 sequence_parallel_degree=1 tensor_parallel_size=1
+        context_parallel_size=1 tensor_parallel_size=1
         expert_parallel_size=1 |
         fsdp_version fp32_norms fp32_norm_classes fsdp_final_state_dict_type heads_k_stride
         ring_attn_func expert_parallel_backend=deep_ep expert_parallel_num_nvl_bytes=268435456
         expert_parallel_num_rdma_bytes expert_parallel_token_capacity
         expert_parallel_fallback_on_unsupported=true qlora_sharded_model_loading""",
     "Ray": "use_ray | ray_run_name ray_num_workers=1 resources_per_worker",
-    "cloud launchers": """
+    CLOUD: """
         provider gpu gpu_count=1 node_count=1 dockerfile_commands docker_tag volumes secrets spawn |
         memory memory_preprocess timeout timeout_preprocess branch env project_name launcher""",
     "hosted training (Tinker, Hatchery)": "hatchery |",
@@ -84,7 +87,6 @@ _TABLE: Mapping[str, str] = {
         greater_is_better loss_watchdog_patience""",
     "pushing to the hub": """
         hub_model_id push_dataset_to_hub | hub_strategy hub_revision""",
-    "rows that the model's own code prepares": "skip_prepare_dataset |",
     "finding the batch size": "auto_find_batch_size |",
     "PoSE": """
         use_pose | pose_split_on_token_ids pose_max_context_len pose_num_chunks""",
@@ -136,7 +138,8 @@ _TABLE: Mapping[str, str] = {
         flash_attn_d512 |
         scaling_softmax_factor scaling_softmax_bias""",
     "images, audio and video": """
-        processor_type image_size role_boundaries | processor_kwargs image_resize_algorithm""",
+        processor_type image_size role_boundaries | processor_kwargs image_resize_algorithm
+        skip_prepare_dataset""",
     "mistral-common's tokenizer": "tokenizer_use_mistral_common |",
     "other model classes": """
         cls_model_config overrides_of_model_kwargs model_kwargs trainer_cls |""",
@@ -232,20 +235,36 @@ def take_unbuilt(
     One problem for each capability that is switched on, at its first key, and one notice for each
     key whose capability is not. Values that cannot be are problems of their own.
     """
-    asked: dict[str, list[tuple[str, Path, Any]]] = {}
+    asked: dict[str, list[_Asking]] = {}
+    for each in draft.switched:
+        asking = _Asking("plugins", each.path, True, each.place)
+        asked.setdefault(each.capability, []).append(asking)
     for flat, path, value in found:
-        if not unbuilt_keys()[flat].is_off(value):
-            asked.setdefault(unbuilt_keys()[flat].capability, []).append((flat, path, value))
+        known = unbuilt_keys()[flat]
+        if not known.is_off(value):
+            asking = _Asking(flat, path, known.switches, draft.place(path), value)
+            asked.setdefault(known.capability, []).append(asking)
             judge_value(draft, flat, path, value, lenient=lenient)
         draft.drop(path)
     for capability, items in asked.items():
-        switches = [item for item in items if unbuilt_keys()[item[0]].switches]
-        if switches:
-            _refuse(draft, capability, switches[0], [path for _, path, _ in items])
+        if any(item.switches for item in items):
+            _refuse(draft, capability, items)
             draft.silenced |= _SILENCES.get(capability, frozenset())
             continue
-        for flat, path, _ in items:
-            draft.notice(path, f"{flat} has no effect: {capability} is not switched on")
+        for item in items:
+            text = f"{item.flat} has no effect: {capability} is not switched on"
+            draft.notice(item.path, text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """A key, or a plugin, that asks for a capability."""
+
+    flat: str
+    path: Path
+    switches: bool
+    place: Place
+    value: Any = None
 
 
 def judge_value(draft: Draft, flat: str, path: Path, value: Any, *, lenient: bool) -> None:
@@ -285,16 +304,42 @@ def _judge_inner(draft: Draft, flat: str, path: Path, *, lenient: bool) -> None:
         draft.problem("unknown-key", path, f"there is no key `{name}` in `{outer}`", fix, edit)
 
 
-def _refuse(
-    draft: Draft, capability: str, first: tuple[str, Path, Any], paths: Sequence[Path]
-) -> None:
-    flat, path, value = first
-    names = ", ".join(f"`{dotted_path(each)}`" for each in paths)
-    if flat == "rl" and str(value) not in RL_METHODS:
-        meant = nearest(str(value), RL_METHODS)
+def _refuse(draft: Draft, capability: str, items: Sequence[_Asking]) -> None:
+    """One problem for a capability, at the first key that switches it on."""
+    keys = [item for item in items if item.flat != "plugins"]
+    first = next(item for item in (*keys, *items) if item.switches)
+    method = str(first.value) if first.flat == "rl" else ""
+    if method and method not in RL_METHODS:
+        meant = nearest(method, RL_METHODS)
         fix = f"did you mean `{meant}`?" if meant else f"one of {', '.join(RL_METHODS)}"
-        draft.problem("out-of-range", path, f"`{value}` is no method", fix, {"rl": meant})
+        draft.problem("out-of-range", first.path, f"`{method}` is no method", fix, {"rl": meant})
         return
-    named = RL_METHODS[str(value)] if flat == "rl" else capability
-    gone = dict.fromkeys((dotted_path(each) for each in paths), REMOVE)
-    draft.problem("not-built", path, f"not built yet: {named}", f"take out {names}", gone)
+    gone = [dotted_path(item.path) for item in items]
+    problem = Problem(
+        "not-built",
+        f"not built yet: {RL_METHODS[method] if method else capability}",
+        f"take out {', '.join(f'`{key}`' for key in gone)}",
+        key=dotted_path(first.path),
+        file=first.place.source,
+        line=first.place.line,
+        column=first.place.column,
+        edit=dict.fromkeys(gone, REMOVE),
+    )
+    draft.problems.append(problem)
+
+
+def other_file(draft: Draft) -> Problem | None:
+    """The problem with a file of settings for a cloud launcher, which trains nothing; None for any
+    other file.
+    """
+    cloud = [
+        k for k in draft.values if k in unbuilt_keys() and unbuilt_keys()[k].capability == CLOUD
+    ]
+    if not cloud or any(key in top_leaves() for key in draft.values):
+        return None
+    problem = Problem(
+        "refused",
+        "this is no training config: it holds settings of a cloud launcher",
+        "give the training config itself; launching on a cloud is not built yet",
+    )
+    return draft.placed(problem, (cloud[0],))

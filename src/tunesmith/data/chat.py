@@ -64,6 +64,17 @@ class Chat:
 
         return lru_cache(maxsize=None)(render)
 
+    def ask(self, record: Conversation) -> str:
+        """The messages and the opening of an answer; raises ``RowError``."""
+        messages = [message.fields for message in record.messages]
+        try:
+            text = self.compiled.render(messages, record.tools, record.variables, prompt=True)
+        except (MemoryError, RecursionError):
+            raise
+        except Exception as error:
+            raise _refused(error) from error
+        return plain(text)
+
     def _checked(
         self,
         messages: Sequence[Mapping[str, Any]],
@@ -77,11 +88,7 @@ class Chat:
         except (MemoryError, RecursionError):
             raise
         except Exception as error:
-            raise RowError(
-                "messages",
-                f"the chat template refuses this row: {first_line(error)}",
-                "correct the row, or use a template that takes such rows",
-            ) from error
+            raise _refused(error) from error
         if plain(text) != reference:
             raise RowError(
                 "messages",
@@ -89,6 +96,14 @@ class Chat:
                 "report it with the template; another template avoids it",
             )
         return text
+
+
+def _refused(error: Exception) -> RowError:
+    return RowError(
+        "messages",
+        f"the chat template refuses this row: {first_line(error)}",
+        "correct the row, or use a template that takes such rows",
+    )
 
 
 def first_line(error: Exception) -> str:

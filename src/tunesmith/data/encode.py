@@ -35,7 +35,8 @@ class Encoder:
 
     The post-processor is taken off: it adds special tokens, and some trim the blanks off the
     offsets, which would hide that a token reaches over a turn's border.
-    ``opening`` and ``closing`` are the ids that it puts around a text.
+    ``opening`` and ``closing`` are the ids that it puts around a text; ``vocabulary`` is one more
+    than its last id.
     """
 
     def __init__(self, folder: str) -> None:
@@ -57,6 +58,7 @@ class Encoder:
         self.opening: tuple[int, ...] = tuple(whole[:start])
         self.closing: tuple[int, ...] = tuple(whole[start + len(bare) :])
         self._tokenizer.post_processor = None
+        self.vocabulary: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
         self.special: frozenset[str] = frozenset(
             token.content
             for token in self._tokenizer.get_added_tokens_decoder().values()

@@ -49,12 +49,14 @@ class Segments:
     """Pieces of text and what of them trains (``alpaca``, ``input_output``, inline mappings).
 
     ``special_tokens`` says whether bos opens the first piece and eos closes the last one;
-    ``closed=False`` leaves the eos away.
+    ``closed=False`` leaves the eos away. ``has_markup``: the format itself wrote texts of special
+    tokens into the pieces.
     """
 
     pieces: tuple[Segment, ...]
     special_tokens: bool = True
     closed: bool = True
+    has_markup: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,11 @@ class Tokens:
 class Drawn:
     """Random ids that all train (``_synthetic``): ``length`` of them in [``low``, ``high``).
 
-    ``high=None`` stands for the size of the tokenizer's vocabulary. Equal ``seed`` and ``number``
-    give equal ids.
+    ``length=None`` stands for ``sequence_len``, ``high=None`` for the size of the tokenizer's
+    vocabulary. Equal ``seed`` and ``number`` give equal ids.
     """
 
-    length: int
+    length: int | None
     low: int
     high: int | None
     seed: int

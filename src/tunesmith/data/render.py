@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tunesmith.data.chat import Chat
 from tunesmith.data.encode import Encoder
 from tunesmith.data.history import plan_samples
 from tunesmith.data.masking import Ends, Mask, Masker, Stops
 from tunesmith.data.origin import Tracked, plain
+from tunesmith.data.pieces import PieceEncoder, PlainRecord, Token
 from tunesmith.data.proof import prove_origins, prove_prompt
-from tunesmith.data.records import Conversation, Lint, Record, RowError, Segments, Source, Text
+from tunesmith.data.records import Conversation, Lint, RowError, Source, Text, TokenRecord
 from tunesmith.data.samples import TokenSample
 from tunesmith.data.shape import ASSISTANT
 from tunesmith.data.templates import ChatTemplate
@@ -42,8 +44,7 @@ History = Literal["whole", "expand", "last"]
 _PROVED_ROWS = 64
 _PROVED_EVERY = 1000
 
-Row = tuple[Source, Record]
-_Token = tuple[int, bool]
+Row = tuple[Source, TokenRecord]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,7 @@ class Renderer:
     def __init__(self, settings: RenderSettings) -> None:
         self._settings = settings
         self._encoder = Encoder(settings.tokenizer_path)
+        self._pieces = PieceEncoder(self._encoder, settings.eos_id, settings.sequence_len)
         eos = settings.train_on_eos
         stops = Stops(
             settings.eos_text,
@@ -147,17 +149,17 @@ class Renderer:
         encoded = [self._encoder.encode(text).ids for text in texts if text]
         return frozenset(ids[0] for ids in encoded if len(ids) == 1)
 
-    def render(self, record: Record, source: Source) -> RenderedRow:
+    def render(self, record: TokenRecord, source: Source) -> RenderedRow:
         """The samples of one record, with what looks odd about it; raises ``RowError``."""
         try:
             if isinstance(record, Conversation):
                 return self._conversation(record, source)
-            tokens = self._tokens(record)
+            tokens = self._pieces.tokens(record)
         except UnicodeEncodeError as error:
             raise _not_text(error) from error
         return RenderedRow(tuple(self._cut(record, tokens, source)))
 
-    def explain(self, record: Record) -> list[list[TokenView]]:
+    def explain(self, record: TokenRecord) -> list[list[TokenView]]:
         """Every token of each sample of the record, with where it came from and why it trains."""
         if isinstance(record, Conversation):
             return [
@@ -171,36 +173,31 @@ class Renderer:
                 for text, mask, _ in self._masked(record, None)
             ]
         kind = "text" if isinstance(record, Text) else "piece"
-        samples = self._cut(record, self._tokens(record), Source(0, "", 0))
+        samples = self._cut(record, self._pieces.tokens(record), Source(0, "", 0))
         return [self._view(sample, kind) for sample in samples]
+
+    @property
+    def encoder(self) -> Encoder:
+        """The tokenizer of the rows."""
+        return self._encoder
+
+    def ask(self, prompt: str | Conversation) -> NDArray[np.int32]:
+        """The ids of a prompt as a server is given them, int32 [n]; raises ``RowError``.
+
+        Text is opened as the tokenizer opens texts, turns end with the opening of the answer.
+        """
+        try:
+            if isinstance(prompt, str):
+                ids = [*self._encoder.opening, *self._encoder.encode(prompt).ids.tolist()]
+                return np.asarray(ids, dtype=np.int32)
+            return self._encoder.encode(self._checked_chat(prompt).ask(prompt)).ids
+        except UnicodeEncodeError as error:
+            raise _not_text(error) from error
 
     # --- rows without turns ---------------------------------------------------------------------
 
-    def _tokens(self, record: Text | Segments) -> list[_Token]:
-        """Ids with whether they train, special tokens at both ends included."""
-        pieces = _pieces(record)
-        encoded = self._encoder.encode_each([text for text, _ in pieces])
-        tokens = [
-            (token, train) for ids, (_, train) in zip(encoded, pieces, strict=True) for token in ids
-        ]
-        if isinstance(record, Segments) and not record.special_tokens:
-            return tokens
-        if not pieces:
-            return []
-        opening = [(token, pieces[0][1]) for token in self._encoder.opening]
-        closing = [(token, pieces[-1][1]) for token in self._closing(tokens)]
-        return opening + tokens + closing
-
-    def _closing(self, tokens: Sequence[_Token]) -> list[int]:
-        """The eos unless the text ends with it, after what else the tokenizer closes with."""
-        eos = self._settings.eos_id
-        closing = [token for token in self._encoder.closing if token != eos]
-        if eos is None or (not closing and tokens and tokens[-1][0] == eos):
-            return closing
-        return [*closing, eos]
-
     def _cut(
-        self, record: Text | Segments, tokens: Sequence[_Token], source: Source
+        self, record: PlainRecord, tokens: Sequence[Token], source: Source
     ) -> Iterator[TokenSample]:
         length = self._settings.sequence_len if isinstance(record, Text) else max(len(tokens), 1)
         for start in range(0, len(tokens), length):
@@ -262,12 +259,6 @@ class Renderer:
                 where="chat_template",
             )
         return self._chat
-
-
-def _pieces(record: Text | Segments) -> list[tuple[str, bool]]:
-    if isinstance(record, Text):
-        return [(record.text, True)]
-    return [(piece.text, piece.train) for piece in record.pieces]
 
 
 def _is_proved(source: Source) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,3 +37,43 @@ class TokenSample:
         for start, end, weight in self.runs:
             weights[start:end] = weight
         return weights
+
+
+@dataclass(frozen=True, slots=True)
+class PairSample:
+    """Two answers to one prompt, each after the prompt; the runs lie on the answers."""
+
+    chosen: TokenSample
+    rejected: TokenSample
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedSample:
+    """An answer after its prompt, and whether it is wanted; the runs lie on the answer."""
+
+    answer: TokenSample
+    is_good: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StepSample:
+    """A solution in steps: ids, int32 [n], and (position, right) for the end of each step.
+
+    The end is the last token of the text that ends a step; steps whose end was cut off have none.
+    """
+
+    input_ids: NDArray[np.int32]
+    ends: tuple[tuple[int, bool], ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSample:
+    """What a model is asked, ids int32 [n], and the columns that reward functions get."""
+
+    input_ids: NDArray[np.int32]
+    extras: Mapping[str, Any]
+    source: str
+
+
+Sample = TokenSample | PairSample | JudgedSample | StepSample | PromptSample

@@ -16,15 +16,17 @@ import numpy as np
 
 from tunesmith.data.records import (
     Conversation,
+    Drawn,
     FieldSpan,
     Lint,
     Message,
-    Record,
     RowError,
     Segment,
     Segments,
     Source,
     Text,
+    TokenRecord,
+    Tokens,
 )
 from tunesmith.data.render import RenderedRow, RenderSettings, Row
 from tunesmith.data.samples import TokenSample
@@ -100,12 +102,16 @@ def unpack_rows(block: bytes) -> list[Row]:
     ]
 
 
-def _pack_record(record: Record) -> list[Any]:
+def _pack_record(record: TokenRecord) -> list[Any]:
     if isinstance(record, Text):
         return ["text", record.text]
     if isinstance(record, Segments):
-        pieces = [[piece.text, piece.train] for piece in record.pieces]
-        return ["segments", pieces, record.special_tokens]
+        pieces = [[p.text, p.train, p.glued, p.eos] for p in record.pieces]
+        return ["segments", pieces, record.special_tokens, record.closed, record.has_markup]
+    if isinstance(record, Tokens):
+        return ["tokens", record.ids, record.train]
+    if isinstance(record, Drawn):
+        return ["drawn", *dataclasses.astuple(record)]
     messages = [
         [m.fields, m.train, [dataclasses.astuple(span) for span in m.spans], m.weight]
         for m in record.messages
@@ -113,12 +119,17 @@ def _pack_record(record: Record) -> list[Any]:
     return ["conversation", messages, record.tools, record.variables]
 
 
-def _unpack_record(kind: str, values: Sequence[Any]) -> Record:
+def _unpack_record(kind: str, values: Sequence[Any]) -> TokenRecord:
     if kind == "text":
         return Text(*values)
     if kind == "segments":
-        pieces, special_tokens = values
-        return Segments(tuple(Segment(*piece) for piece in pieces), special_tokens)
+        pieces, *ends = values
+        return Segments(tuple(Segment(*piece) for piece in pieces), *ends)
+    if kind == "tokens":
+        ids, train = values
+        return Tokens(tuple(ids), tuple(train))
+    if kind == "drawn":
+        return Drawn(*values)
     messages, tools, variables = values
     read = [
         Message(fields, train, tuple(FieldSpan(*span) for span in spans), weight)

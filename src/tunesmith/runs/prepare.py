@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tunesmith.config.schema import RunConfig
 from tunesmith.config.tokenizer import TokenizerSection
 from tunesmith.data.build import Progress
 from tunesmith.data.cache import PreparedSplit
+from tunesmith.data.formats.load import template_need
 from tunesmith.data.holdout import HoldOut
 from tunesmith.data.prepare import Prepared, PrepareRequest, find, silent
 from tunesmith.data.prepare import prepare as prepare_data
@@ -34,9 +36,7 @@ from tunesmith.registry import registry
 from tunesmith.runs.estimate import Estimate, Head, as_it_is, read_head
 from tunesmith.runs.estimate import estimate as estimate_all
 from tunesmith.runs.material import Material
-
-CHAT = ("chat_template", None)
-"""Dataset types that a template renders; None is the default type."""
+from tunesmith.runs.streams import open_stream
 
 UNENDED = ("input_output",)
 """Dataset types that write no end token of their own."""
@@ -57,6 +57,8 @@ def prepare(
     base = locate(config.model)
     tokenizer = load_tokenizer(base, config.tokenizer)
     request = _request(config, base, tokenizer, (given,) if given is not None else ())
+    if config.data.streaming:
+        return _stream(config, base, tokenizer, request, progress)
     return _material(config, base, tokenizer, request, prepare_data(request, progress))
 
 
@@ -68,6 +70,8 @@ def prepare_sample(config: RunConfig, limit: int, *, given: Rows | None = None) 
     Raises:
         ModelError, DataError, ConfigError: as ``prepare``.
     """
+    if config.data.streaming:  # its first window is the sample
+        return prepare(config, given=given)
     base = locate(config.model)
     tokenizer = load_tokenizer(base, config.tokenizer)
     whole = _request(config, base, tokenizer, (given,) if given is not None else ())
@@ -164,7 +168,10 @@ def render_settings(
 ) -> RenderSettings:
     """What decides how this data set's rows become tokens."""
     section = config.tokenizer
-    template = choose_template(section, entry, tokenizer) if entry.type in CHAT else None
+    need = template_need(entry)
+    has_any = has_template(section, entry, tokenizer)
+    is_rendered = need == "always" or (need == "perhaps" and has_any)
+    template = choose_template(section, entry, tokenizer) if is_rendered else None
     return RenderSettings(
         tokenizer_path=str(kept[0]),
         tokenizer_digest=kept[1],
@@ -186,6 +193,15 @@ def render_settings(
         train_on_eot=entry.train_on_eot,
         history=entry.history,
     )
+
+
+def has_template(
+    section: TokenizerSection, entry: DatasetEntry, tokenizer: PreTrainedTokenizerFast
+) -> bool:
+    """Whether the config or the tokenizer says how turns are rendered."""
+    named = (entry.chat_template, entry.chat_template_jinja)
+    chosen = (section.chat_template, section.chat_template_jinja)
+    return any((*named, *chosen, tokenizer.chat_template))
 
 
 def choose_template(
@@ -247,6 +263,30 @@ def _material(
         from_cache=prepared.from_cache,
         estimate=estimate,
     )
+
+
+def _stream(
+    config: RunConfig,
+    base: LocatedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    request: PrepareRequest,
+    progress: Progress,
+) -> Material:
+    """The material of a stream: its first window stands where prepared data stands elsewhere."""
+    opened = open_stream(request, progress)
+    name = opened.windows.folder.name
+    first = Prepared(
+        train=opened.first,
+        held_out=opened.held_out,
+        ledger=opened.ledger,
+        fingerprint=name,
+        path=opened.first.path,
+        lint=opened.ledger.examples(),
+        from_cache=False,
+    )
+    material = _material(config, base, tokenizer, request, first)
+    identity = {**material.identity, "data_fingerprint": name}
+    return replace(material, windows=opened.windows, identity=identity)
 
 
 def _roles_to_train(config: RunConfig, entry: DatasetEntry) -> tuple[str, ...] | None:

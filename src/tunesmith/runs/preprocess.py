@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import islice
 
 from tunesmith.config.schema import RunConfig
-from tunesmith.data.build import Progress
+from tunesmith.data.broken import BrokenRows
+from tunesmith.data.build import Progress, RowReader
 from tunesmith.data.formats.lint import lint_record
-from tunesmith.data.formats.options import FormatOptions, load_format
 from tunesmith.data.prepare import silent
-from tunesmith.data.records import Record, RowError, Source
+from tunesmith.data.records import Source, TokenRecord
 from tunesmith.data.render import Renderer
 from tunesmith.data.sources import locate, open_rows
 from tunesmith.data.tokens import TokenView
@@ -46,11 +46,9 @@ def views(config: RunConfig, limit: int) -> Iterator[Shown]:
     kept = keep_tokenizer(tokenizer)
     for number, entry in enumerate(config.data.datasets):
         renderer = Renderer(render_settings(config, entry, tokenizer, kept))
-        read, options = load_format(entry), FormatOptions.of(entry, config.data)
-        for source, row in islice(open_rows(entry, number, locate(entry)), limit):
-            if isinstance(row, RowError):
-                continue  # named, and refused, by ``preprocess``
-            record = read(row, options)
+        reader = RowReader(entry, config.data, BrokenRows())  # refused, by name, by ``preprocess``
+        rows = islice(open_rows(entry, number, locate(entry, config.batch.seed)), limit)
+        for source, record in reader.records(rows):
             notes = _notes(renderer, record, source)
             samples = renderer.explain(record)
             for turn, tokens in enumerate(samples, 1):
@@ -58,7 +56,7 @@ def views(config: RunConfig, limit: int) -> Iterator[Shown]:
                 yield Shown(str(source), tuple(tokens), title, notes)
 
 
-def _notes(renderer: Renderer, record: Record, source: Source) -> tuple[str, ...]:
+def _notes(renderer: Renderer, record: TokenRecord, source: Source) -> tuple[str, ...]:
     """What the linter and the renderer say of one row."""
     found = [*lint_record(record), *renderer.render(record, source).lints]
     return tuple(dict.fromkeys(f"{one.code}: {one.message}" for one in found))

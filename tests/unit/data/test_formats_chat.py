@@ -7,7 +7,9 @@ from tunesmith.config.data import DataSection, DatasetEntry
 from tunesmith.config.read import load
 from tunesmith.data.formats.chat import read_chat
 from tunesmith.data.formats.lint import lint_record
-from tunesmith.data.formats.options import FormatOptions, load_format
+from tunesmith.data.formats.load import load_format
+from tunesmith.data.formats.options import FormatOptions
+from tunesmith.data.formats.untyped import read_untyped
 from tunesmith.data.records import Conversation, Message, RowError, Segment, Segments, Text
 
 
@@ -34,7 +36,7 @@ SHAREGPT = {
 
 
 def test_it_is_the_format_of_an_entry_without_a_type():
-    assert load_format(DatasetEntry(path="x")) is read_chat
+    assert load_format(DatasetEntry(path="x")) is read_untyped
 
 
 def test_openai_turns():

@@ -4,7 +4,8 @@ from tunesmith.config.data import DataSection, DatasetEntry
 from tunesmith.data.formats.completion import read_completion
 from tunesmith.data.formats.inline import read_inline
 from tunesmith.data.formats.instruct import read_alpaca
-from tunesmith.data.formats.options import FormatOptions, load_format
+from tunesmith.data.formats.load import load_format
+from tunesmith.data.formats.options import FormatOptions
 from tunesmith.data.formats.segments import read_input_output
 from tunesmith.data.records import RowError, Segment, Segments, Text
 from tunesmith.errors import ConfigError

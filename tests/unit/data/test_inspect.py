@@ -2,7 +2,8 @@ import re
 
 from tests.unit.data import toys
 from tunesmith.config.data import DataSection, DatasetEntry
-from tunesmith.data.formats.options import FormatOptions, load_format
+from tunesmith.data.formats.load import load_format
+from tunesmith.data.formats.options import FormatOptions
 from tunesmith.data.inspect import show
 from tunesmith.data.render import Renderer, TokenView
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tunesmith.config.checks.rule import Rule, conflict, missing, out_of_range
-from tunesmith.config.data import DatasetEntry, InlineFormat
+from tunesmith.config.data import DatasetEntry
+from tunesmith.config.dataset_types import TEMPLATED, format_name
 from tunesmith.config.schema import RunConfig
 from tunesmith.errors import REMOVE, Problem
 from tunesmith.registry import registry
@@ -120,7 +121,7 @@ def _template_text(prefix: str, choice: str | None, text: str | None) -> Iterato
 def formats_fit(config: RunConfig) -> Iterator[Problem]:
     """``completion`` alone reads ``field``; only chat data has turns to choose from."""
     for key, entry in entries(config):
-        kind = "inline" if isinstance(entry.type, InlineFormat) else entry.type or "chat_template"
+        kind = format_name(entry.type)
         if kind not in registry("formats"):
             continue  # that is said by another rule
         if entry.field is not None and kind != "completion":
@@ -129,7 +130,7 @@ def formats_fit(config: RunConfig) -> Iterator[Problem]:
                 f"is only read by `type: completion`, not by `{kind}`",
                 {f"{key}.field": REMOVE},
             )
-        if kind == "chat_template":
+        if kind.startswith(TEMPLATED):
             continue
         for name in _CHAT_ONLY:
             if getattr(entry, name) is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tunesmith import catalog
 from tunesmith.config.checks.data import entries
 from tunesmith.config.checks.rule import Rule, out_of_range
+from tunesmith.config.dataset_types import format_name, is_compared, is_own, type_names
 from tunesmith.config.schema import RunConfig
 from tunesmith.errors import REMOVE, Problem
 from tunesmith.registry import nearest, registry
@@ -39,14 +40,7 @@ _UNBUILT_SCHEDULES = _words(
     reduce_lr_on_plateau greedy warmup_cosine cosine_with_warmup_restarts
     """
 )
-_UNBUILT_FORMATS = _words(
-    """
-    alpaca_chat alpaca_instruct alpaca_w_system explainchoice concisechoice summarizetldr
-    jeopardy oasst gpteacher reflection context_qa creative_acr pretrain metharme pygmalion
-    llama2_chat orcamini messages kto orpo dpo bradley_terry stepwise_supervised _synthetic
-    user_defined instruct chat chatml phi completion_chunked
-    """
-)
+_UNBUILT_FORMATS = _words("axolotl.integrations.kd.chat_template completion_chunked")
 _UNBUILT_TEMPLATES = _words(
     """
     aya cohere command_a command_a_rag command_a_tool_use deepseek_v2 deepseek_v3 exaone
@@ -132,28 +126,21 @@ def schedule(config: RunConfig) -> Iterator[Problem]:
 
 
 def formats(config: RunConfig) -> Iterator[Problem]:
-    """The type of every data set exists."""
-    names = [name for name in registry("formats") if name != "inline"]
+    """The type of every data set exists, and supervised training reads its rows."""
+    names = type_names()
     for key, entry in entries(config):
-        if not isinstance(entry.type, str) or entry.type in names:
-            continue
-        if "." in entry.type and entry.type.split(".")[0] not in _UNBUILT_FORMATS | {*names}:
+        name = format_name(entry.type)
+        if is_compared(name):
             yield Problem(
                 "not-built",
-                f"functions of your own such as `{entry.type}` are not built yet",
-                "register the format in a plugin, or convert the rows to `chat_template`",
+                f"`{name}` gives answers to compare, and preference training is not built yet",
+                "`preprocess --show` shows such rows; train on a type of prompts and answers",
                 key=f"{key}.type",
                 edit={f"{key}.type": "chat_template"},
             )
-            continue
-        family = entry.type.split(".")[0].split(":")[0]
-        value = family if family in _UNBUILT_FORMATS | set(names) else entry.type
-        unbuilt = _UNBUILT_FORMATS | {entry.type} if family in names else _UNBUILT_FORMATS
-        found = name_problem(
-            f"{key}.type", entry.type if family in names else value, "data set type", names, unbuilt
-        )
-        if found:
-            yield found
+        elif isinstance(entry.type, str) and name not in (*names, "untyped") and not is_own(name):
+            found = name_problem(f"{key}.type", name, "data set type", names, _UNBUILT_FORMATS)
+            yield from [found] if found else []
 
 
 def templates(config: RunConfig) -> Iterator[Problem]:

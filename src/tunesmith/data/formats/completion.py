@@ -1,4 +1,4 @@
-"""``completion``: text that trains whole."""
+"""``completion`` and ``pretrain``: text that trains whole."""
 
 from __future__ import annotations
 
@@ -17,3 +17,12 @@ def read_completion(row: Mapping[str, Any], options: FormatOptions) -> Text:
         RowError: the field is missing or no text.
     """
     return Text(need_text(row, options.field or "text", "field"))
+
+
+def read_pretrain(row: Mapping[str, Any], options: FormatOptions) -> Text:
+    """The text of ``text_column`` (``text`` when the entry names none).
+
+    Raises:
+        RowError: the field is missing or no text.
+    """
+    return Text(need_text(row, options.text_column or "text", "text_column"))

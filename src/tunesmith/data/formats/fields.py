@@ -48,6 +48,53 @@ def optional_text(row: Mapping[str, Any], name: str) -> str:
     return "" if value is None else as_text(value, name)
 
 
+def need_list(row: Mapping[str, Any], name: str, setting: str = "") -> list[Any]:
+    """The field's list, which has something in it.
+
+    Raises:
+        RowError: the field is missing, no list, or an empty one.
+    """
+    value = need(row, name, setting)
+    if not isinstance(value, list | tuple):
+        raise RowError(name, f"is {kind_of(value)}, want a list", "write it as a list: [...]")
+    if not value:
+        raise RowError(name, "is an empty list", "fill the list, or remove the row")
+    return list(value)
+
+
+def need_text_list(row: Mapping[str, Any], name: str) -> list[str]:
+    """The field's list of texts.
+
+    Raises:
+        RowError: the field is missing, no list, empty, or a part of it is no text.
+    """
+    listed = need_list(row, name)
+    return [as_text(part, f"{name}[{number}]") for number, part in enumerate(listed)]
+
+
+def need_object(value: Any, place: str, fix: str) -> Mapping[str, Any]:
+    """The value, which must be an object.
+
+    Raises:
+        RowError: it is something else.
+    """
+    if isinstance(value, Mapping):
+        return value
+    raise RowError(place, f"is {kind_of(value)}, not an object", fix)
+
+
+def need_flag(row: Mapping[str, Any], name: str, setting: str = "") -> bool:
+    """The field's true or false; nothing else is taken for it.
+
+    Raises:
+        RowError: the field is missing or something else.
+    """
+    value = need(row, name, setting)
+    if isinstance(value, bool):
+        return value
+    raise RowError(name, f"is {kind_of(value)}, want true or false", "write true or false")
+
+
 def as_text(value: Any, name: str) -> str:
     """The value, which must be a text.
 
@@ -57,6 +104,11 @@ def as_text(value: Any, name: str) -> str:
     if isinstance(value, str):
         return value
     raise RowError(name, f"is {kind_of(value)}, want text", "write it as a text in quotes")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number, which true and false are not."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def kind_of(value: Any) -> str:
@@ -104,6 +156,8 @@ def _remedy(row: Mapping[str, Any], name: str, setting: str) -> str:
     for outer, value in row.items():
         if isinstance(value, list) and value and isinstance(value[0], Mapping) and name in value[0]:
             return f"the rows are inside of `{outer}`: write them one by one as the file's rows"
+    if "input_ids" in row:
+        return "the rows are tokenized: leave `type` out, or set `type: pretokenized`"
     if setting:
         return f"set `{setting}` to one of the row's fields, or choose another `type`"
     return "choose the `type` that these rows have, or write `type` as a mapping of fields"

@@ -40,9 +40,9 @@ def read_inline(row: Mapping[str, Any], options: FormatOptions) -> Segments:
         wording, key = inline.format or _FORMAT, "format"
     else:
         wording, key = inline.no_input_format or _NO_INPUT_FORMAT, "no_input_format"
-    prompt = _fill(wording, key, {"instruction": instruction, "input": given})
+    prompt = fill(wording, key, {"instruction": instruction, "input": given})
     if system:
-        prompt = _fill(inline.system_format, "system_format", {"system": system}) + prompt
+        prompt = fill(inline.system_format, "system_format", {"system": system}) + prompt
     return prompt_and_answer(prompt, answer, train_on_inputs=options.train_on_inputs)
 
 
@@ -55,7 +55,12 @@ def _system(row: Mapping[str, Any], inline: InlineFormat) -> str:
     return inline.system_prompt
 
 
-def _fill(wording: str, key: str, values: Mapping[str, str]) -> str:
+def fill(wording: str, key: str, values: Mapping[str, str]) -> str:
+    """The wording with the values in their places; ``key`` is the config's name for it.
+
+    Raises:
+        ConfigError: it names something that it is not given.
+    """
     try:
         return wording.format(**values)
     except (KeyError, IndexError, ValueError, AttributeError) as error:

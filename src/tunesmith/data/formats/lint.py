@@ -7,7 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from tunesmith.data.records import Conversation, Lint, Message, Record, Segments, Text
+from tunesmith.data.records import (
+    Conversation,
+    Judged,
+    Lint,
+    Message,
+    Preference,
+    Record,
+    Segments,
+    Text,
+)
 
 _SPECIAL = re.compile(r"<\|\w+\|>|</?s>|<(?:bos|eos|pad|start_of_turn|end_of_turn)>|\[/?INST\]")
 """Markup of well-known templates. The renderer cannot tell it from the template's own."""
@@ -15,30 +24,36 @@ _SPECIAL = re.compile(r"<\|\w+\|>|</?s>|<(?:bos|eos|pad|start_of_turn|end_of_tur
 
 def lint_record(record: Record) -> Iterator[Lint]:
     """The findings in a record, whichever format made it; turns are counted from 1."""
-    yield from _lint_markup(record)
-    if isinstance(record, Text):
+    if isinstance(record, Preference):
+        yield from _lint_pair(record)
+    elif isinstance(record, Judged):
+        yield from lint_record(record.answer)
+    elif isinstance(record, Text):
+        yield from _lint_markup([("the text", record.text)])
         if not record.text.strip():
             yield Lint("empty-text", "the text is empty: nothing to learn")
     elif isinstance(record, Segments):
+        if record.special_tokens and not record.has_markup:
+            yield from _lint_markup([("the text", piece.text) for piece in record.pieces])
         if not any(piece.train and piece.text.strip() for piece in record.pieces):
             yield Lint("empty-answer", "the trained text is empty: nothing to learn")
-    else:
+    elif isinstance(record, Conversation):
+        turns = enumerate(record.messages, 1)
+        texts = [(f"turn {number}", str(turn.fields.get("content", ""))) for number, turn in turns]
+        yield from _lint_markup(texts)
         yield from _lint_order(record.messages)
         yield from _lint_answers(record.messages)
         yield from _lint_tools(record)
 
 
-def _lint_markup(record: Record) -> Iterator[Lint]:
+def _lint_pair(record: Preference) -> Iterator[Lint]:
+    if record.chosen == record.rejected:
+        yield Lint("identical-answers", "both answers are the same: nothing to prefer")
+    yield from lint_record(record.chosen)
+
+
+def _lint_markup(texts: Sequence[tuple[str, str]]) -> Iterator[Lint]:
     """The first text that holds what a tokenizer may read as a special token."""
-    if isinstance(record, Text):
-        texts = [("the text", record.text)]
-    elif isinstance(record, Segments):
-        # Pieces that nothing is added to carry the markup themselves.
-        pieces = record.pieces if record.special_tokens else ()
-        texts = [("the text", piece.text) for piece in pieces]
-    else:
-        turns = enumerate(record.messages, 1)
-        texts = [(f"turn {number}", str(turn.fields.get("content", ""))) for number, turn in turns]
     for place, text in texts:
         if found := _SPECIAL.search(text):
             message = f"{place} holds {found.group()!r}, which may be read as a special token"

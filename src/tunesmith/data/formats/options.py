@@ -1,15 +1,12 @@
-"""``FormatOptions``, what a format may know of the config, and the format of a data set entry."""
+"""``FormatOptions``: what a format may know of the config."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
 
 from tunesmith.config.data import DataSection, DatasetEntry, InlineFormat
-from tunesmith.data.records import Record
-from tunesmith.registry import registry
 
 
 def _default_properties() -> dict[str, str]:
@@ -22,11 +19,15 @@ class FormatOptions:
 
     ``properties`` maps a template's key of a turn to the row's key; ``thinking_key`` is the
     template's of the reasoning. ``roles`` maps the rows' names of roles to the template's, on top
-    of the built-in ones.
+    of the built-in ones. ``style`` is the prompt style of ``alpaca`` and its relatives.
     """
 
     field: str | None = None
+    text_column: str | None = None
+    style: str | None = None
     field_messages: str = "messages"
+    field_chosen: str = "chosen"
+    field_rejected: str = "rejected"
     field_tools: str = "tools"
     properties: Mapping[str, str] = dataclasses.field(default_factory=_default_properties)
     field_system: str = "system"
@@ -38,6 +39,9 @@ class FormatOptions:
     roles: Mapping[str, str] = dataclasses.field(default_factory=dict)
     drop_system_message: bool = False
     train_on_inputs: bool = False
+    step_separator: str = "\n"
+    max_completion_length: int | None = None
+    train_on_last_step_only: bool = False
     inline: InlineFormat | None = None
 
     @classmethod
@@ -49,7 +53,11 @@ class FormatOptions:
         properties = _default_properties() | thinking | mapped
         return cls(
             field=entry.field,
+            text_column=entry.text_column,
+            style=_style(entry),
             field_messages=entry.field_messages,
+            field_chosen=entry.field_chosen,
+            field_rejected=entry.field_rejected,
             field_tools=entry.field_tools,
             properties=properties,
             field_system=entry.field_system,
@@ -61,25 +69,14 @@ class FormatOptions:
             roles={name: role for role, names in (entry.roles or {}).items() for name in names},
             drop_system_message=entry.drop_system_message,
             train_on_inputs=data.train_on_inputs,
+            step_separator=entry.step_separator,
+            max_completion_length=entry.max_completion_length,
+            train_on_last_step_only=entry.train_on_last_step_only,
             inline=entry.type if isinstance(entry.type, InlineFormat) else None,
         )
 
 
-Format = Callable[[Mapping[str, Any], FormatOptions], Record]
-"""A row and its options -> what the row means."""
-
-
-def format_name(entry: DatasetEntry) -> str:
-    """The catalog's name for the entry's ``type``: a mapping is ``inline``."""
-    if isinstance(entry.type, InlineFormat):
-        return "inline"
-    return entry.type or "chat_template"
-
-
-def load_format(entry: DatasetEntry) -> Format:
-    """The function that reads the entry's rows.
-
-    Raises:
-        ConfigError: no format has that name.
-    """
-    return cast(Format, registry("formats").load(format_name(entry)))
+def _style(entry: DatasetEntry) -> str | None:
+    """The style of ``type: name:style``, else that of ``conversation``."""
+    named = entry.type if isinstance(entry.type, str) else ""
+    return named.partition(":")[2] or entry.conversation
