@@ -1,6 +1,8 @@
-"""Section ``kernels``: the attention function."""
+"""Section ``kernels``: the attention function and the compiler."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from tunesmith.config.section import Section, key
 
@@ -13,4 +15,10 @@ class KernelsSection(Section):
         "`eager`, `sdpa`, `flash_attention_2`, `varlen`; chosen by device when left out.",
         flat="attn_implementation",
         readers="tunesmith.patches.plan",
+    )
+    compile: bool | Literal["auto"] = key(
+        "auto",
+        "Compile each block once; `auto`: on a GPU, where packed rows give it one shape.",
+        flat="torch_compile",
+        readers="tunesmith.runs.compile",
     )

@@ -10,17 +10,23 @@ from typing import Any
 
 from tunesmith.config.draft import Draft
 from tunesmith.config.legacy_data import SINCE, SINGULAR, upgrade_data
-from tunesmith.config.tree import Path
+from tunesmith.config.legacy_plugins import take_plugins
+from tunesmith.config.legacy_stream import STREAM_KEYS, upgrade_stream
+from tunesmith.errors import REMOVE
 
 # Old key -> the key that means the same.
 _RENAMED: Mapping[str, str] = {
     "evaluation_strategy": "eval_strategy",
     "dataset_processes": "dataset_num_proc",
     "adam_eps": "adam_epsilon",
+    "noisy_embedding_alpha": "neftune_noise_alpha",
+    "dpo_beta": "rl_beta",
+    "sequence_parallel_degree": "context_parallel_size",
     "eval_table_max_new_tokens": "eval_max_new_tokens",
     "load_4bit": "load_in_4bit",
     "load_8bit": "load_in_8bit",
     "model_revision": "revision_of_model",
+    "pretrain_multipack_buffer_size": "streaming_multipack_buffer_size",
     "type_of_model": "model_type",
     "model_config": "overrides_of_model_config",
 }
@@ -28,10 +34,12 @@ _RENAMED: Mapping[str, str] = {
 # The current spelling of the same key: said by nobody, since nothing is old about it.
 _QUIET = {"model_revision", "type_of_model", "model_config"}
 
+_FLAT = "rows of a batch always lie end to end, without padding"
 _LOSS = "no logits are stored here, whatever the kernel"
 _TRAINER = "it steers another trainer's loader or launcher"
 _SAME = "the result is the same, only the speed may differ"
 _DERIVED = "it is worked out here"
+_WHOLE = "all weights train wherever `adapter` is not set"
 _SINGLE = "it means nothing on one device"
 _NEVER_REENTRANT = "recomputing is never reentrant here, which trains the same"
 _NOWHERE = "no template reads it, in axolotl neither: give the rows a system turn"
@@ -57,14 +65,16 @@ _IGNORED: Mapping[str, str] = {
         include_tokens_per_second torch_empty_cache_steps gc_collect_steps gc_steps
         gptq_groupsize gptq_model_v1 base_model_ignore_patterns sample_packing_mp_start_method
         peft_autocast_adapter_dtype merge_lora merge_method tokenizer_save_jinja_files debug
-        strict inference full_finetune""",
+        strict inference""",
+    _WHOLE: "full_finetune",
     _DERIVED: """
-        sample_packing_seq_len_multiplier sample_packing_eff_est sample_packing_group_size
+        sample_packing_seq_len_multiplier sample_packing_eff_est
         total_num_tokens total_supervised_tokens is_falcon_derived_model is_llama_derived_model
         is_mistral_derived_model is_qwen_derived_model is_preprocess axolotl_config_path device
         device_map""",
     _NEVER_REENTRANT: "gradient_checkpointing_kwargs",
     _NOWHERE: "default_system_message",
+    _FLAT: "batch_flattening",
     _SINGLE: """
         local_rank world_size ddp ddp_timeout ddp_bucket_cap_mb ddp_broadcast_buffers
         ddp_find_unused_parameters""",
@@ -73,7 +83,6 @@ _IGNORED: Mapping[str, str] = {
 # Values that ask for nothing beside null, false, zero and empty: they are left out in silence.
 _USUAL: Mapping[str, Any] = {
     "include_tkps": True,
-    "sample_packing_group_size": 100000,
     "merge_method": "memory_efficient",
     "tokenizer_save_jinja_files": True,
     "experimental_skip_move_to_device": True,
@@ -101,10 +110,6 @@ REFUSED: Mapping[str, tuple[str, str]] = {
         "was never read by axolotl, the rate fell to 0",
         "use `cosine_min_lr_ratio`, a share of `learning_rate`",
     ),
-    "float16": (
-        "weights in float16 lose small updates without a word",
-        "use `fp16: true`, which keeps fp32 weights and scales the loss",
-    ),
 }
 
 # Switch -> the attention function that it asks for; None leaves the choice to the machine.
@@ -116,6 +121,14 @@ _ATTENTION_SWITCHES: Mapping[str, str | None] = {
     "eager_attention": "eager",
 }
 
+# Weights in one type of number -> the key that asks for the same products, and its value. Weights
+# in float16 would lose small updates: they stay in fp32, and the loss is scaled.
+_PURE: Sequence[tuple[str, str, bool]] = (
+    ("bfloat16", "bf16", True),
+    ("float16", "fp16", True),
+    ("float32", "bf16", False),
+)
+
 _EXACT_ATTENTIONS = ("flash_attention_3", "flash_attention_4", "flex_attention", "xformers")
 
 _BNB_KEYS = (
@@ -125,13 +138,17 @@ _BNB_KEYS = (
     "bnb_4bit_quant_storage",
 )
 
-_OUR_LOSS_PLUGINS = ("liger", "cut_cross_entropy")
-
 
 def legacy_keys() -> frozenset[str]:
     """Every top-level key that this file answers for."""
     ignored = {name for names in _IGNORED.values() for name in names.split()}
-    other = {"bfloat16", "float32", "save_safetensors", "tokenizer_use_fast", "plugins"}
+    other = {
+        "save_safetensors",
+        "tokenizer_use_fast",
+        "plugins",
+        *(old for old, *_ in _PURE),
+        *STREAM_KEYS,
+    }
     return frozenset({*_RENAMED, *REFUSED, *_ATTENTION_SWITCHES, *_BNB_KEYS, *ignored, *other})
 
 
@@ -142,8 +159,9 @@ def other_spellings() -> dict[str, tuple[str, str]]:
     for name, attention in _ATTENTION_SWITCHES.items():
         written = f"`attn_implementation: {attention}`" if attention else "the machine decides"
         found[name] = (written, "attn_implementation")
+    found |= STREAM_KEYS
     found |= {n: (f"`bnb_config_kwargs: {{{n}: ...}}`", "bnb_config_kwargs") for n in _BNB_KEYS}
-    return found | {"bfloat16": ("`bf16: true`", "bf16"), "float32": ("`bf16: false`", "bf16")}
+    return found | {old: (f"`{new}: {str(value).lower()}`", new) for old, new, value in _PURE}
 
 
 def left_out() -> dict[str, str]:
@@ -164,6 +182,7 @@ def upgrade(draft: Draft) -> None:
     _refuse(draft)
     for transform in _TRANSFORMS:
         transform(draft)
+    upgrade_stream(draft)
     upgrade_data(draft)
 
 
@@ -173,7 +192,8 @@ def _rename(draft: Draft) -> None:
             continue
         value = draft.values[old]
         if draft.values.get(new) not in (None, value) and value is not None:
-            draft.problem("conflict", (old,), f"means the same as `{new}`", "keep one of the two")
+            message = f"means the same as `{new}`"
+            draft.problem("conflict", (old,), message, f"keep `{new}`, or this", {old: REMOVE})
             draft.drop((old,))
         elif value is None:
             draft.drop((old,))
@@ -197,8 +217,23 @@ def _ignore(draft: Draft) -> None:
 
 def _refuse(draft: Draft) -> None:
     for name, (why, fix) in REFUSED.items():
-        if name in draft.values and draft.drop((name,)):
-            draft.problem("refused", (name,), why, fix)
+        value = draft.drop((name,))
+        if value:
+            edit = {name: REMOVE} | _successor(draft, name, value)
+            draft.problem("refused", (name,), why, fix, edit)
+
+
+def _successor(draft: Draft, name: str, value: Any) -> dict[str, Any]:
+    """The keys that stand for a refused one today, where its value says which."""
+    rate = draft.values.get("learning_rate")
+    numbers = isinstance(value, int | float) and isinstance(rate, int | float)
+    if name == "eta_min" and numbers and 0 < value < rate:
+        return {"cosine_min_lr_ratio": round(value / rate, 6)}
+    if name == "max_packed_sequence_len":
+        return {"sequence_len": value, "sample_packing": True}
+    if name == "rope_scaling" and isinstance(value, dict):
+        return {"overrides_of_model_config.rope_scaling": value}
+    return {}
 
 
 def _attention(draft: Draft) -> None:
@@ -216,6 +251,7 @@ def _attention(draft: Draft) -> None:
             (asked[0],),
             f"{' and '.join(f'`{name}`' for name in names)} each choose the attention function",
             "keep `attn_implementation`, or none of them: the machine decides then",
+            dict.fromkeys(asked if explicit else asked[1:], REMOVE),
         )
         return
     for name in asked:
@@ -248,6 +284,7 @@ def _shares_of_steps(draft: Draft) -> None:
             ("warmup_steps",),
             f"must be a whole number, not `{value}`",
             f"use `warmup_ratio: {value}`",
+            {"warmup_steps": REMOVE, "warmup_ratio": value},
         )
         draft.drop(("warmup_steps",))
         draft.removed.add("warmup_steps")
@@ -255,25 +292,31 @@ def _shares_of_steps(draft: Draft) -> None:
 
 def _named_tokens(draft: Draft) -> None:
     """``tokens`` as a mapping, which never set anything."""
-    if isinstance(draft.values.get("tokens"), dict):
+    named = draft.values.get("tokens")
+    if isinstance(named, dict):
         draft.drop(("tokens",))
+        edit = {f"special_tokens.{name}": text for name, text in named.items()}
         draft.problem(
             "refused",
             ("tokens",),
             "is a list of further tokens; a mapping was never read",
-            "write the mapping under `special_tokens`",
+            "write the mapping under `special_tokens`, in place of `tokens`",
+            {"tokens": REMOVE, **edit},
         )
 
 
 def _pure_precision(draft: Draft) -> None:
-    """``bfloat16`` and ``float32``, which asked for weights without mixed precision."""
-    for old, new, value in (("bfloat16", "bf16", True), ("float32", "bf16", False)):
+    """``bfloat16``, ``float16`` and ``float32``, which asked for weights without mixed precision:
+    beside them ``bf16: false`` and ``fp16: false`` only said that it is not mixed.
+    """
+    for old, new, value in _PURE:
         if old not in draft.values:
             continue
         if not draft.values[old]:
             draft.drop((old,))
-        elif draft.values.get(new) not in (None, value, "auto"):
-            draft.problem("conflict", (old,), f"contradicts `{new}`", "keep one of the two")
+        elif draft.values.get(new) not in (None, False, value, "auto"):
+            fix = f"keep `{new}`, or this"
+            draft.problem("conflict", (old,), f"contradicts `{new}`", fix, {old: REMOVE})
             draft.drop((old,))
         else:
             text = f"{old} is read as `{new}: {str(value).lower()}` ({SINCE})"
@@ -295,6 +338,7 @@ def _checkpointing(draft: Draft) -> None:
             ("gradient_checkpointing",),
             f"`{value}`: offloading of activations is not built yet",
             "use `gradient_checkpointing: true`",
+            {"gradient_checkpointing": True},
         )
         draft.drop(("gradient_checkpointing",))
         draft.removed.add("gradient_checkpointing")
@@ -306,7 +350,8 @@ def _best_checkpoint(draft: Draft) -> None:
             "not-built",
             ("save_strategy",),
             "`best`: keeping the best checkpoint is not built yet",
-            "use `steps` or `epoch`",
+            "use `save_strategy: epoch`, or `steps`",
+            {"save_strategy": "epoch"},
         )
         draft.drop(("save_strategy",))
         draft.removed.add("save_strategy")
@@ -322,7 +367,11 @@ def _bitsandbytes(draft: Draft) -> None:
             continue
         if block and block.get(name) not in (None, value):
             draft.problem(
-                "conflict", (name,), "contradicts `bnb_config_kwargs`", "keep one of the two"
+                "conflict",
+                (name,),
+                "contradicts `bnb_config_kwargs`",
+                "keep what stands there, or this",
+                {name: REMOVE},
             )
             draft.drop((name,))
             continue
@@ -337,6 +386,7 @@ def _safetensors(draft: Draft) -> None:
             ("save_safetensors",),
             "weights are only written as safetensors: other files can run code when read",
             "take it out",
+            {"save_safetensors": REMOVE},
         )
     draft.drop(("save_safetensors",))
 
@@ -354,27 +404,6 @@ def _optimizer_names(draft: Draft) -> None:
         draft.replace(("optimizer",), {("optimizer",): "adamw_torch"}, text)
 
 
-def _plugins(draft: Draft) -> None:
-    """Axolotl's own plugins: kernels are left out aloud, the others are not built."""
-    listed = draft.values.get("plugins")
-    names = listed if isinstance(listed, list) else [listed]
-    for number, name in reversed(list(enumerate(names))):
-        path: Path = ("plugins", number) if listed is names else ("plugins",)
-        if not (isinstance(name, str) and name.startswith("axolotl.")):
-            continue
-        if any(word in name for word in _OUR_LOSS_PLUGINS):
-            whole = ("plugins",) if len(names) == 1 else path
-            draft.replace(whole, {}, f"plugin {name} is left out: {_LOSS}")
-        else:
-            draft.problem(
-                "not-built",
-                path,
-                f"axolotl's plugin `{name}` has no counterpart yet",
-                "take it out",
-            )
-            draft.drop(path)
-
-
 _TRANSFORMS: Sequence[Callable[[Draft], None]] = (
     _attention,
     _exact_attention,
@@ -388,5 +417,5 @@ _TRANSFORMS: Sequence[Callable[[Draft], None]] = (
     _safetensors,
     _fast_tokenizer,
     _optimizer_names,
-    _plugins,
+    take_plugins,
 )

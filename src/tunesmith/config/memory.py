@@ -10,7 +10,7 @@ class MemorySection(Section):
 
     gradient_checkpointing: bool | None = key(
         None,
-        "Recompute each block in the backward pass.",
+        "Recompute each block in the backward pass; left out, as many blocks as memory asks for.",
         flat="gradient_checkpointing",
-        readers="tunesmith.parallel.apply",
+        readers="tunesmith.runs.memory",
     )

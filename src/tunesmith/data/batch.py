@@ -31,6 +31,19 @@ class Batch:
     longest: int
     index: tuple[int, int]
     sources: tuple[str, ...]
+    _found: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def supervised(self) -> Tensor:
+        """Positions whose target weighs something, int64 [S], ascending.
+
+        Found on the host before the batch goes to its device; for weights that were put in later
+        the device is asked, and the host waits.
+        """
+        weights = self.targets["weights"]
+        if self._found is not None and self._found[0] is weights:
+            return self._found[1]
+        return weights.nonzero().squeeze(-1)
 
     @property
     def n_tokens(self) -> int:
@@ -38,10 +51,20 @@ class Batch:
         return int(self.inputs["input_ids"].numel())
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch with its tensors on ``device``."""
+        """The same batch with its tensors on ``device``; the host does not wait for the copies."""
+        device = torch.device(device)
+        targets = {name: _sent(tensor, device) for name, tensor in self.targets.items()}
         return replace(
             self,
-            inputs={name: t.to(device, non_blocking=True) for name, t in self.inputs.items()},
-            targets={name: t.to(device, non_blocking=True) for name, t in self.targets.items()},
-            segments=self.segments.to(device, non_blocking=True),
+            inputs={name: _sent(tensor, device) for name, tensor in self.inputs.items()},
+            targets=targets,
+            segments=_sent(self.segments, device),
+            _found=(targets["weights"], _sent(self.supervised, device)),
         )
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device. Memory that may be swapped out is copied while the host waits."""
+    if device.type == "cuda" and not tensor.is_cuda:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

@@ -18,6 +18,10 @@ ATTENTION_LAYERS = frozenset({"full_attention", "sliding_attention"})
 OWN_ATTENTION = frozenset({"ctrl", "diffllama", "doge", "longcat_flash", "llama4_text", "moshi"})
 # Their layers take the documents' bounds and do not hand them to the attention function.
 DROPS_BOUNDS = frozenset({"nemotron", "phimoe"})
+# Queries and keys pass through norms of their own.
+NORMED_QUERIES = frozenset(
+    {"gemma3_text", "olmo2", "olmo3", "olmoe", "qwen3", "qwen3_moe", "glm4_moe", "exaone4"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,9 @@ class Architecture:
     ``backbone`` is the attribute that holds the model without its head. ``blocks`` are the class
     names of the repeated layers: the unit of recomputing, compiling and sharding. ``isolates``
     says whether attention alone can keep documents on one axis apart; ``isolates_why`` says what
-    stands against it. ``n_experts`` is 0 for a dense model.
+    stands against it. ``n_experts`` is 0 for a dense model. ``ffn`` is the width of the MLP, of one
+    expert where there are several, of which a token visits ``n_experts_per_token``.
+    ``normed_queries`` says that queries and keys have norms of their own.
     """
 
     model_type: str
@@ -46,6 +52,9 @@ class Architecture:
     n_experts: int
     max_positions: int | None
     tied: bool
+    ffn: int = 0
+    n_experts_per_token: int = 0
+    normed_queries: bool = False
 
 
 def read_facts(config: PreTrainedConfig) -> Architecture:
@@ -75,6 +84,9 @@ def read_facts(config: PreTrainedConfig) -> Architecture:
         n_experts=_n_experts(text),
         max_positions=getattr(text, "max_position_embeddings", None),
         tied=bool(getattr(text, "tie_word_embeddings", False)),
+        ffn=_ffn(text),
+        n_experts_per_token=_first_int(text, "num_experts_per_tok", "moe_k", "moe_topk"),
+        normed_queries=text.model_type in NORMED_QUERIES,
     )
 
 
@@ -119,8 +131,22 @@ def _against_isolation(text: Any, model_class: type[PreTrainedModel]) -> str:
 
 
 def _n_experts(text: Any) -> int:
-    for name in ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"):
+    return _first_int(
+        text, "num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", least=2
+    )
+
+
+def _ffn(text: Any) -> int:
+    """The width between the two halves of an MLP."""
+    if _n_experts(text):
+        return _first_int(text, "moe_intermediate_size", "intermediate_size", "ffn_hidden_size")
+    return _first_int(text, "intermediate_size", "ffn_dim", "n_inner") or 4 * int(text.hidden_size)
+
+
+def _first_int(text: Any, *names: str, least: int = 1) -> int:
+    """The first of these fields that is a number of at least ``least``; 0 where none is."""
+    for name in names:
         value = getattr(text, name, None)
-        if isinstance(value, int) and value > 1:
+        if isinstance(value, int) and value >= least:
             return value
     return 0

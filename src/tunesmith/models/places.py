@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tunesmith.data.batch import Batch
+from tunesmith.kernels.varlen import extent_of
 from tunesmith.patches.attention import documents_given
 from tunesmith.patches.plan import Layout
 
@@ -45,13 +47,17 @@ class Places:
 
 
 def _on_one_axis(batch: Batch) -> dict[str, Any]:
+    """The model's input. Its shapes depend on T alone, so that a block is compiled once."""
+    n_documents = len(batch.segments) - 1
+    bounds = F.pad(batch.segments, (0, batch.n_tokens - n_documents), value=batch.n_tokens)
+    extent = extent_of(n_documents, batch.longest)
     return {
         "input_ids": batch.inputs["input_ids"][None],
         "position_ids": batch.inputs["position_ids"][None],
-        "cu_seq_lens_q": batch.segments,
-        "cu_seq_lens_k": batch.segments,
-        "max_length_q": batch.longest,
-        "max_length_k": batch.longest,
+        "cu_seq_lens_q": bounds,
+        "cu_seq_lens_k": bounds,
+        "max_length_q": extent,
+        "max_length_k": extent,
     }
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.data.batch import Batch
+from tunesmith.kernels.rows import take_rows
 from tunesmith.log import get_logger
 from tunesmith.models.facts import Architecture
 from tunesmith.models.heads import Head
@@ -157,9 +158,10 @@ class Policy(nn.Module):
     ) -> PolicyOutput:
         logps_T = dot = None
         if want.logps or want.coefficients_T is not None:
-            # Which positions are supervised is read on the host: the head runs on those alone.
-            rows_S = batch.targets["weights"].nonzero().squeeze(-1)
-            features_SX, targets_S = features_TX[rows_S], batch.targets["target_ids"][rows_S]
+            # The head runs on supervised positions alone; the host knows how many there are.
+            rows_S = batch.supervised
+            features_SX = take_rows(features_TX, rows_S)
+            targets_S = batch.targets["target_ids"][rows_S]
             if want.coefficients_T is None:
                 logps_S = projection.logps(features_SX, targets_S)
             else:

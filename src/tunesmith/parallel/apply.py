@@ -1,24 +1,24 @@
 """The one order in which a built model is made ready for its devices.
 
-Quantise -> adapters (both in ``models``) -> tensor/expert -> recompute -> compile -> shard. What is
-off is not a step: today that leaves recompute.
+Quantise -> adapters (both in ``models``) -> tensor/expert -> recompute and compile -> shard. What
+is off is not a step.
 """
 
 from __future__ import annotations
 
 from transformers import PreTrainedModel
 
-from tunesmith.config.memory import MemorySection
 from tunesmith.dist.mesh import Mesh
 from tunesmith.errors import RunError
-from tunesmith.parallel.activations import recompute_blocks
+from tunesmith.parallel.blocks import Treatment, treat_blocks
 
 
-def apply(model: PreTrainedModel, mesh: Mesh, memory: MemorySection) -> None:
+def apply(model: PreTrainedModel, mesh: Mesh, treatment: Treatment) -> None:
     """Make the model ready for the mesh, in place.
 
     Raises:
         RunError: the mesh has more than one device.
+        ModelError: the model has no blocks to treat.
     """
     if mesh.world_size != 1:
         raise RunError(
@@ -26,5 +26,4 @@ def apply(model: PreTrainedModel, mesh: Mesh, memory: MemorySection) -> None:
             hint="start one process on one device",
             where="parallel",
         )
-    if memory.gradient_checkpointing:
-        recompute_blocks(model)
+    treat_blocks(model, treatment)

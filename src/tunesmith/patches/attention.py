@@ -19,7 +19,9 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tunesmith.errors import PatchError
-from tunesmith.kernels.attention import Scoring, masked_attention, varlen_attention
+from tunesmith.kernels.attention import masked_attention, varlen_attention
+from tunesmith.kernels.documents import Scoring
+from tunesmith.kernels.varlen import extent_of
 from tunesmith.patches.patch import Undo
 
 NAME = "tunesmith_varlen"
@@ -31,9 +33,15 @@ _documents_given: ContextVar[bool] = ContextVar("documents_given", default=False
 def documents_given() -> Iterator[None]:
     """Promise that attention is called with the bounds of its documents: no mask is needed."""
     token = _documents_given.set(True)
+    # A name without a mask function gets no mask, and transformers then does not look for packed
+    # positions either, which would wait for the device in every forward pass.
+    masks = ALL_MASK_ATTENTION_FUNCTIONS._global_mapping
+    mask = masks.pop(NAME, None)
     try:
         yield
     finally:
+        if mask is not None:
+            masks[NAME] = mask
         _documents_given.reset(token)
 
 
@@ -77,8 +85,9 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Return the attention output as transformers wants it, [B, T, H, D], and no weights.
 
-    With ``cu_seq_lens_q`` (int32 [N + 1]) and ``max_length_q`` (int) each document is attended to
-    by itself; without, the mask rules, and causality where there is none.
+    With ``cu_seq_lens_q`` (int32 [N + 1]) and ``max_length_q`` (int, or the ``extent`` of
+    ``kernels.varlen``, with which the bounds may be filled up) each document is attended to by
+    itself; without, the mask rules, and causality where there is none.
     """
     _refuse_the_unknown(module, kwargs)
     query, key, value = _as_autocast_has_it(query, key, value)
@@ -90,23 +99,25 @@ def attend(
         dropout=kwargs.get("dropout") or 0.0,
         sinks=kwargs.get("s_aux"),
     )
-    segments, longest = kwargs.get("cu_seq_lens_q"), kwargs.get("max_length_q")
-    if segments is None and _documents_given.get():
+    bounds, extent = kwargs.get("cu_seq_lens_q"), kwargs.get("max_length_q")
+    if bounds is None and _documents_given.get():
         raise PatchError(
             f"{type(module).__name__} did not hand the documents' bounds to its attention",
             hint="add its model type to DROPS_BOUNDS in models/facts.py: one row a document then",
             where=type(module).__name__,
         )
-    if segments is None:
+    if bounds is None:
         out = masked_attention(query, key, value, attention_mask, scoring=scoring)
-    elif attention_mask is not None or longest is None or key.shape[2] != query.shape[2]:
+    elif attention_mask is not None or extent is None or key.shape[2] != query.shape[2]:
         raise PatchError(
             "packed documents came with a mask or a cache, or without their longest length",
             hint="pass cu_seq_lens_q and max_length_q, and neither attention_mask nor a cache",
             where=type(module).__name__,
         )
     else:
-        out = varlen_attention(query, key, value, segments, longest, scoring=scoring)
+        if isinstance(extent, int):  # transformers' own callers: as many documents as bounds
+            extent = extent_of(bounds.numel() - 1, extent)
+        out = varlen_attention(query, key, value, bounds, extent, scoring=scoring)
     return out.transpose(1, 2).contiguous(), None
 
 

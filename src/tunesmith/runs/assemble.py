@@ -40,6 +40,7 @@ from tunesmith.registry import registry
 from tunesmith.runs.handed import adopt
 from tunesmith.runs.material import Material
 from tunesmith.runs.plan import DTYPES, RunPlan
+from tunesmith.runs.streams import training_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def assemble(
         objective=objective,
         optimizer=optimizer,
         schedule=build_schedule(plan.config.optim, plan.steps.value, plan.warmup_steps.value),
-        stream=MapStream(material.train, plan.train_order, mesh),
+        stream=training_stream(material.train, material.windows, plan.train_order, mesh),
         held_out=_held_out(plan, material, mesh),
         forward_backward=Backward(
             policy, objective, mesh.device, plan.config.batch.seed, scale=scale

@@ -10,7 +10,8 @@ import torch
 
 from tunesmith.config.environment import Environment
 from tunesmith.dist import runtime
-from tunesmith.kernels.attention import Scoring, pick_attention
+from tunesmith.kernels.attention import pick_attention
+from tunesmith.kernels.documents import Scoring
 
 EXTRAS = {
     "bitsandbytes": "4- and 8-bit bases, 8-bit and paged optimizers (extra `bnb`)",

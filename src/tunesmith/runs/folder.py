@@ -36,6 +36,7 @@ HARMLESS = frozenset(
         "gradient_accumulation_steps",
         "batch_size",
         "gradient_checkpointing",
+        "torch_compile",
         "resume_from_checkpoint",
         "auto_resume_from_checkpoints",
         "preflight_skip",

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from tunesmith.errors import ModelError
 from tunesmith.models.quantize import is_quantized
 from tunesmith.models.repacking import keep_values
+from tunesmith.parallel.blocks import release_blocks
 from tunesmith.runs.plan import RunPlan
 
 
@@ -34,7 +35,7 @@ def adopt(model: PreTrainedModel, plan: RunPlan, device: torch.device) -> None:
 
 @contextmanager
 def lent(model: PreTrainedModel | None, plan: RunPlan) -> Iterator[None]:
-    """A module of the caller's attends as the plan says inside, and as it did before afterwards."""
+    """The caller's module is treated as the plan says inside, and as it was afterwards."""
     if model is None:
         yield
         return
@@ -43,4 +44,5 @@ def lent(model: PreTrainedModel | None, plan: RunPlan) -> Iterator[None]:
     try:
         yield
     finally:
+        release_blocks(model)
         model.set_attn_implementation(before)

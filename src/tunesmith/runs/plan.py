@@ -6,7 +6,7 @@ and everything below reads it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -23,10 +23,14 @@ from tunesmith.dist.mesh import Mesh
 from tunesmith.engine.cadence import Cadence, Rhythm, Timeline, build_cadence
 from tunesmith.models.facts import Architecture
 from tunesmith.optim.schedules import count_warmup
+from tunesmith.parallel.blocks import Treatment
 from tunesmith.patches.plan import PatchPlan, plan_patches
 from tunesmith.runs.batches import accumulation, micro_batch
 from tunesmith.runs.choices import Chosen
+from tunesmith.runs.compile import choose_compile
+from tunesmith.runs.memory import Layout, choose_recompute
 from tunesmith.runs.precision import compute_dtype, weights_dtype
+from tunesmith.runs.streams import mixture_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,8 @@ class Facts:
     """What a plan is made from, beside the config: the machine, the model, the data.
 
     ``identity`` names base and data by content. ``estimated`` says that the data is a
-    guess from a sample, and ``note`` how it was made.
+    guess from a sample, and ``note`` how it was made; ``streams`` that ``train`` is the first
+    window of a stream.
     """
 
     environment: Environment
@@ -45,6 +50,7 @@ class Facts:
     identity: Mapping[str, str]
     estimated: bool = False
     note: str = ""
+    streams: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,8 @@ class RunPlan:
     weights_dtype: Chosen[str]
     adapter: Chosen[str]
     attention: Chosen[str]
+    compile: Chosen[bool]
+    recompute: Chosen[int]
     packing: Chosen[bool]
     sequence_len: Chosen[int]
     micro_batch: Chosen[int]
@@ -77,6 +85,14 @@ class RunPlan:
     warmup_steps: Chosen[int]
     evaluate: Chosen[str]
     save: Chosen[str]
+
+    @property
+    def treatment(self) -> Treatment:
+        """What is done to the model's blocks."""
+        return Treatment(
+            n_recomputed=self.recompute.value,
+            compiled_tokens=self.train_order.pad_to if self.compile.value else None,
+        )
 
     def chosen(self) -> Iterator[tuple[str, Chosen[Any]]]:
         """(name, choice) of every derived value, in the order of printing."""
@@ -107,11 +123,14 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
         why=facts.architecture.isolates_why,
     )
     packing = choose_packing(config.packing, patches)
-    micro = micro_batch(config.batch)
+    micro = _token_budget(config.packing) or micro_batch(config.batch)
     summed = accumulation(config.batch, micro.value)
-    order = train_order(config, facts, (micro.value, summed.value), packed=packing.value)
+    compiled = choose_compile(config, facts.environment, patches, packed=packing.value)
+    order = train_order(
+        config, facts, (micro.value, summed.value), packed=packing.value, static=compiled.value
+    )
     stream = MapStream(facts.train, order, Mesh.single("cpu"))
-    timeline = Timeline(stream.steps, stream.epoch_at)
+    timeline = Timeline(stream.steps, _progress(stream) if facts.streams else stream.epoch_at)
     cadence = build_cadence(
         config.evaluation,
         config.checkpoint,
@@ -120,6 +139,14 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
         has_held_out=facts.held_out is not None,
     )
     compute = compute_dtype(config, facts.environment)
+    weights = weights_dtype(config, compute.value)
+    sizes = Layout(
+        tokens=micro.value * config.packing.sequence_len,
+        compute=compute.value,
+        weights=weights.value,
+        accumulation=summed.value,
+        compiled=compiled.value,
+    )
     global_batch = micro.value * summed.value
     guess = (facts.estimated, facts.estimated and config.batch.max_steps is None)
     return RunPlan(
@@ -138,9 +165,11 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
         cadence=cadence,
         device=_device(facts.environment),
         compute_dtype=compute,
-        weights_dtype=weights_dtype(config, compute.value),
+        weights_dtype=weights,
         adapter=_adapter(config),
         attention=Chosen(patches.attention, patches.reason, ("attn_implementation",)),
+        compile=compiled,
+        recompute=choose_recompute(config, facts.environment, facts.architecture, sizes),
         packing=packing,
         sequence_len=_sequence_len(config.packing, packed=packing.value),
         micro_batch=micro,
@@ -153,6 +182,11 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
     )
 
 
+def _progress(stream: MapStream) -> Callable[[int], float]:
+    """The share of the run that is done: what stands for epochs where there are none."""
+    return lambda step: step / stream.steps
+
+
 def choose_packing(section: PackingSection, patches: PatchPlan) -> Chosen[bool]:
     """Whether documents share rows: as asked, unless this model cannot keep them apart."""
     if section.sample_packing and patches.layout == "rows":
@@ -162,24 +196,28 @@ def choose_packing(section: PackingSection, patches: PatchPlan) -> Chosen[bool]:
 
 
 def train_order(
-    config: RunConfig, facts: Facts, batch: tuple[int, int], *, packed: bool
+    config: RunConfig, facts: Facts, batch: tuple[int, int], *, packed: bool, static: bool
 ) -> OrderSettings:
-    """How training rows are ordered, packed and cut into micro-batches."""
+    """How training rows are ordered, packed and cut into micro-batches of one shape or of many."""
     packing, data = config.packing, config.data
     micro, summed = batch
     return OrderSettings(
         seed=config.batch.seed,
-        capacity=packing.sequence_len,
+        capacity=_capacity(packing),
         micro_batch=micro,
         accumulation=summed,
         epochs=config.batch.num_epochs,
         max_steps=config.batch.max_steps,
-        packed=packed,
+        packed=packed or _has_budget(packing),
         shuffle=data.shuffle_merged and not data.curriculum,
         in_order=packing.sequential,
         max_documents=packing.bin_size,
+        group=packing.group_size,
+        mixture=mixture_of(config),
+        drop_last=data.drop_last,
+        pad_multiple=packing.pad_to_multiple_of,
         group_by_length=data.group_by_length,
-        pad_to=_pad_to(packing, facts, micro),
+        pad_to=_pad_to(packing, micro, static=static),
         pad_id=facts.pad_id,
         workers=config.batch.workers or 0,
     )
@@ -200,9 +238,28 @@ def held_out_order(config: RunConfig, facts: Facts, patches: PatchPlan) -> Order
     )
 
 
-def _pad_to(packing: PackingSection, facts: Facts, micro: int) -> int | None:
-    """Tokens that every micro-batch is filled up to: only where somebody asks for static shapes."""
-    return packing.sequence_len * micro if packing.pad_to_sequence_len else None
+def _has_budget(packing: PackingSection) -> bool:
+    """Whether micro-batches are cut by tokens and not by rows."""
+    return packing.batch_tokens is not None and not packing.sample_packing
+
+
+def _capacity(packing: PackingSection) -> int:
+    """Tokens that share a bin at most: those of a row, or of a whole micro-batch."""
+    budget = packing.batch_tokens if _has_budget(packing) else None
+    return max(packing.sequence_len, budget or 0)
+
+
+def _token_budget(packing: PackingSection) -> Chosen[int] | None:
+    """One bin a forward, where it takes as many rows as fit; else None."""
+    if not _has_budget(packing):
+        return None
+    why = f"one of whole rows up to {_capacity(packing):,} tokens"
+    return Chosen(1, why, ("batch_tokens",))
+
+
+def _pad_to(packing: PackingSection, micro: int, *, static: bool) -> int | None:
+    """Tokens that every micro-batch is filled up to, where shapes are to be static."""
+    return _capacity(packing) * micro if packing.pad_to_sequence_len or static else None
 
 
 def _sequence_len(section: PackingSection, *, packed: bool) -> Chosen[int]:

@@ -8,14 +8,16 @@ import torch
 
 from tunesmith.kernels.attention import (
     Attention,
-    Scoring,
     masked_attention,
     pick_attention,
     varlen_attention,
 )
+from tunesmith.kernels.documents import Scoring
+from tunesmith.kernels.varlen import extent_of
 
 HEADS, KV_HEADS, DIM = 4, 2, 8
 LENGTHS = (5, 1, 9, 3)
+EXTENT = extent_of(len(LENGTHS), max(LENGTHS))
 SINKS = torch.linspace(-1.0, 2.0, HEADS, dtype=torch.float64)
 SCORINGS = {
     "plain": Scoring(scaling=0.4),
@@ -64,7 +66,7 @@ def by_hand(q, k, v, scoring):
 @scorings
 def test_output_and_gradients_are_those_of_the_definition(scoring):
     q, k, v = packed()
-    out = varlen_attention(q, k, v, bounds(), max(LENGTHS), scoring=scoring)
+    out = varlen_attention(q, k, v, bounds(), EXTENT, scoring=scoring)
     expected = by_hand(q, k, v, scoring)
     torch.testing.assert_close(out, expected, atol=1e-12, rtol=1e-12)
     mix = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -77,13 +79,13 @@ def test_output_and_gradients_are_those_of_the_definition(scoring):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_packed_document_is_bit_equal_to_the_document_alone(scoring, dtype):
     q, k, v = packed(dtype)
-    out = varlen_attention(q, k, v, bounds(), max(LENGTHS), scoring=scoring)
+    out = varlen_attention(q, k, v, bounds(), EXTENT, scoring=scoring)
     edges = bounds().tolist()
     for start, end in itertools.pairwise(edges):
         alone = varlen_attention(
             *(t[:, :, start:end].detach().clone() for t in (q, k, v)),
             torch.tensor([0, end - start], dtype=torch.int32),
-            end - start,
+            extent_of(1, end - start),
             scoring=scoring,
         )
         assert torch.equal(out[:, :, start:end], alone)
@@ -93,7 +95,7 @@ def test_a_packed_document_is_bit_equal_to_the_document_alone(scoring, dtype):
 def test_without_a_mask_every_row_is_one_document(scoring):
     q, k, v = packed()
     whole = torch.tensor([0, q.shape[2]], dtype=torch.int32)
-    expected = varlen_attention(q, k, v, whole, q.shape[2], scoring=scoring)
+    expected = varlen_attention(q, k, v, whole, extent_of(1, q.shape[2]), scoring=scoring)
     torch.testing.assert_close(masked_attention(q, k, v, None, scoring=scoring), expected)
 
 
@@ -128,7 +130,7 @@ def test_dropout_drops_and_is_seeded():
         outputs = []
         for seed in (1, 1, 2):
             torch.manual_seed(seed)
-            outputs.append(varlen_attention(q, k, v, bounds(), max(LENGTHS), scoring=scoring))
+            outputs.append(varlen_attention(q, k, v, bounds(), EXTENT, scoring=scoring))
         assert torch.equal(outputs[0], outputs[1])
         assert not torch.equal(outputs[0], outputs[2])
 
@@ -167,8 +169,10 @@ def test_flash_is_the_reference_forward_and_backward(window, heads, value_dim):
     choice = pick_attention("cuda", torch.bfloat16, 64, scoring=scoring, value_dim=value_dim)
     assert choice.way is Attention.FLASH
     exact = [t.requires_grad_() for t in exact]
-    out = varlen_attention(*half, edges, max(lengths), scoring=scoring)
-    expected = varlen_attention(*exact, edges, max(lengths), scoring=scoring)
+    out = varlen_attention(*half, edges, extent_of(len(lengths), max(lengths)), scoring=scoring)
+    expected = varlen_attention(
+        *exact, edges, extent_of(len(lengths), max(lengths)), scoring=scoring
+    )
     assert out.shape == expected.shape
     torch.testing.assert_close(out.double(), expected, atol=2e-2, rtol=2e-2)
     mix = torch.randn(out.shape, generator=draw).cuda()
