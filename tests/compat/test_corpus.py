@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.config.flat import from_flat, to_flat
+from tunesmith.config.legacy import other_spellings
 from tunesmith.config.read import load
 from tunesmith.errors import ConfigError
 
@@ -100,7 +101,10 @@ def test_every_problem_is_placed_in_order_and_has_a_message(path):
 
 
 def stands_at(problem, text: str) -> bool:
-    """Whether the problem's key (an item's position is written nowhere) begins at its place."""
+    """Whether the problem's key, or an old one that it stands for, begins at its place (an item's
+    position is written nowhere).
+    """
     written = text.splitlines()[problem.line - 1][problem.column - 1 :].lstrip("- {\"'")
     word = problem.key.split(".")[-1]
-    return word.isdigit() or written.startswith(word) or problem.code in ("yaml", "missing")
+    words = (word, *(old for old, (_, new) in other_spellings().items() if new == problem.key))
+    return word.isdigit() or written.startswith(words) or problem.code in ("yaml", "missing")

@@ -27,14 +27,23 @@ class Rewrite:
     said: str
 
 
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """A capability that something other than its own keys asks for, and where that stood."""
+
+    capability: str
+    path: Path
+    place: Place
+
+
 @dataclass(slots=True)
 class Draft:
     """Plain values that are being read. Steps change it in place, and say what they did.
 
     ``source`` names where values come from that have no place of their own. ``rewrites`` holds what
-    became of old keys, in order. ``removed`` holds the keys that were taken out because something
-    is wrong with them, ``silenced`` those that other rules would judge because of what is not
-    built.
+    became of old keys, in order, ``switched`` what plugins ask for. ``removed`` holds the keys that
+    were taken out because something is wrong with them, ``silenced`` those that other rules would
+    judge because of what is not built.
     """
 
     values: dict[str, Any]
@@ -45,7 +54,10 @@ class Draft:
     problems: list[Problem] = field(default_factory=list)
     deferred: list[str] = field(default_factory=list)
     rewrites: list[Rewrite] = field(default_factory=list)
+    switched: list[Switched] = field(default_factory=list)
     removed: set[str] = field(default_factory=set)
+    meant: set[Path] = field(default_factory=set)
+    damaged: set[Path] = field(default_factory=set)
     silenced: set[str] = field(default_factory=set)
 
     def place(self, path: Path) -> Place:

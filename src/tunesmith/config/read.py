@@ -29,6 +29,7 @@ from tunesmith.config.section import takes
 from tunesmith.config.source import STDIN, text_of
 from tunesmith.config.tree import Path as TreePath
 from tunesmith.config.tree import Place, read_tree
+from tunesmith.config.unbuilt import other_file
 from tunesmith.config.words import problems_of
 from tunesmith.errors import REMOVE, ConfigError, Problem
 from tunesmith.plugins import load_plugins
@@ -81,6 +82,8 @@ def load(
     old = copy.deepcopy(draft.values)
     upgrade(draft)
     written = old | copy.deepcopy(draft.values)
+    if (other := other_file(draft)) is not None:
+        raise _as_error([other], draft.source)
     check_names(draft, lenient=lenient)
     read_old_booleans(draft)
     draft.values = _without_nulls(draft.values)

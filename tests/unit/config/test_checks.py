@@ -12,6 +12,7 @@ from tests.unit.config.broken import ASKED, BUILT, LORA, QLORA, RIGHT
 from tests.unit.config.edits import edited
 from tunesmith.config.checks import rules
 from tunesmith.config.checks.asked import Asked
+from tunesmith.config.checks.names import name_problem
 from tunesmith.config.checks.rule import PlainRule, Rule
 from tunesmith.config.checks.rules import MACHINE_RULES, RULES
 from tunesmith.config.environment import MACHINES, Environment, named_machine
@@ -128,6 +129,18 @@ def test_a_problem_of_what_is_not_built_comes_with_the_others() -> None:
 def test_what_is_not_built_and_right_is_only_not_built(right: dict[str, Any]) -> None:
     found = problems_of(RIGHT | right)
     assert {code for code, _ in said(found, unbuilt=True)} == {"not-built"}
+
+
+def test_a_name_that_is_not_built_is_told_from_one_that_does_not_exist() -> None:
+    for name, code, edit in (
+        ("lion", "not-built", "adamw_torch_fused"),
+        ("adma", "out-of-range", "adam"),
+    ):
+        problem = name_problem("optimizer", name, "optimizer", ["adam"], frozenset({"lion"}))
+        assert problem is not None
+        assert (problem.code, problem.edit) == (code, {"optimizer": edit})
+        assert edit in problem.fix
+    assert name_problem("optimizer", "adam", "optimizer", ["adam"], frozenset()) is None
 
 
 MACHINE_CASES: list[tuple[dict[str, Any], str, str]] = [

@@ -135,7 +135,7 @@ def test_what_an_anchor_shares_with_a_place_that_differs_is_left_to_the_user():
 
 
 def test_wrong_and_unbuilt_keys_stay_for_the_user_to_see():
-    text = HEAD + "rl: dpo\neta_min: 1\nlr: 3\nfloat16: true\n"
+    text = HEAD + "rl: dpo\neta_min: 1\nlr: 3\nlandmark_attention: true\n"
     assert migrate(text, "old.yaml").after == text
 
 
