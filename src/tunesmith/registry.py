@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 
 from tunesmith import catalog
@@ -43,19 +43,32 @@ def nearest(name: str, options: Iterable[str]) -> str | None:
     letters may be wrong. Of two that are equally near the first one wins.
     """
     wanted = plain(name)
-    if not wanted:
-        return None
+    letters = _letters(wanted)
     best: tuple[tuple[int, int], str] | None = None
-    for option in options:
-        candidate = plain(option)
+    for option in options if wanted else ():
+        candidate, its_letters = _spelling(option)
+        longer = abs(len(candidate) - len(wanted))
         allowed = max(1, min(len(wanted), len(candidate)) // 3)
-        if abs(len(candidate) - len(wanted)) > allowed:
+        if best is not None:
+            allowed = min(allowed, best[0][0])
+        # An edit puts at most one letter in and takes one out, so this much cannot be mended.
+        if longer > allowed or (letters ^ its_letters).bit_count() > 2 * allowed:
             continue
-        wrong = distance(wanted, candidate, allowed if best is None else min(allowed, best[0][0]))
-        rank = (wrong, abs(len(candidate) - len(wanted)))
-        if wrong <= allowed and (best is None or rank < best[0]):
+        rank = (distance(wanted, candidate, allowed), longer)
+        if rank[0] <= allowed and (best is None or rank < best[0]):
             best = (rank, option)
     return best[1] if best else None
+
+
+def _letters(word: str) -> int:
+    """The set of a word's letters as the bits of a number (rare ones share theirs)."""
+    return sum(1 << bit for bit in {ord(letter) % 64 for letter in word})
+
+
+@lru_cache(maxsize=4096)
+def _spelling(option: str) -> tuple[str, int]:
+    word = plain(option)
+    return word, _letters(word)
 
 
 def resolve(target: str) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,10 +10,17 @@ from typing import Any
 from tunesmith.config.tree import Path, Place
 from tunesmith.errors import Edit, Problem
 
+_POSITION = re.compile("[0-9]{1,6}")
+
 
 def dotted_path(path: Sequence[str | int]) -> str:
     """The path as users write it: ``datasets.0.path``."""
     return ".".join(str(part) for part in path)
+
+
+def path_of(key: str) -> Path:
+    """The path that users write as ``datasets.0.path``."""
+    return tuple(int(part) if _POSITION.fullmatch(part) else part for part in key.split("."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +51,9 @@ class Draft:
     ``source`` names where values come from that have no place of their own. ``rewrites`` holds what
     became of old keys, in order, ``switched`` what plugins ask for. ``removed`` holds the keys that
     were taken out because something is wrong with them, ``silenced`` those that other rules would
-    judge because of what is not built.
+    judge because of what is not built. ``meant`` holds where the values of misspelt keys were to
+    go: nothing is missing there. ``damaged`` holds the blocks and entries that lost a key because
+    it was wrong: what is left of them says little.
     """
 
     values: dict[str, Any]

@@ -2,139 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from tunesmith.config.draft import Draft, dotted_path
-from tunesmith.config.flat import groups, leaves
+from tunesmith.config.flat import groups, leaves, top_leaves
+from tunesmith.config.legacy import legacy_keys
+from tunesmith.config.synonyms import synonyms
 from tunesmith.config.tree import Path
 from tunesmith.config.unbuilt import take_unbuilt, unbuilt_keys
 from tunesmith.errors import REMOVE
 from tunesmith.registry import nearest, plain
 
-# Words of other tools, or of habit -> our key. Compared without case, dashes and underscores.
-_SYNONYMS: Mapping[str, str] = {
-    "lr": "learning_rate",
-    "rate": "learning_rate",
-    "r": "lora_r",
-    "rank": "lora_r",
-    "lora_rank": "lora_r",
-    "alpha": "lora_alpha",
-    "dropout": "lora_dropout",
-    "target_modules": "lora_target_modules",
-    "lora_target": "lora_target_modules",
-    "lora_targets": "lora_target_modules",
-    "lora_modules": "lora_target_modules",
-    "modules_to_save": "lora_modules_to_save",
-    "use_rslora": "peft_use_rslora",
-    "rslora": "peft_use_rslora",
-    "peft_type": "adapter",
-    "lora": "adapter",
-    "qlora": "adapter",
-    "finetuning_type": "adapter",
-    "model": "base_model",
-    "model_name": "base_model",
-    "model_id": "base_model",
-    "model_path": "base_model",
-    "model_name_or_path": "base_model",
-    "tokenizer": "tokenizer_config",
-    "tokenizer_path": "tokenizer_config",
-    "data": "datasets",
-    "dataset": "datasets",
-    "dataset_name": "datasets",
-    "train_datasets": "datasets",
-    "train_file": "datasets",
-    "eval_dataset": "test_datasets",
-    "eval_datasets": "test_datasets",
-    "val_datasets": "test_datasets",
-    "validation_datasets": "test_datasets",
-    "val_size": "val_set_size",
-    "test_size": "val_set_size",
-    "validation_split": "val_set_size",
-    "epochs": "num_epochs",
-    "num_train_epochs": "num_epochs",
-    "n_epochs": "num_epochs",
-    "steps": "max_steps",
-    "train_steps": "max_steps",
-    "num_steps": "max_steps",
-    "bs": "micro_batch_size",
-    "train_batch_size": "micro_batch_size",
-    "per_device_train_batch_size": "micro_batch_size",
-    "per_device_batch_size": "micro_batch_size",
-    "per_device_eval_batch_size": "eval_batch_size",
-    "global_batch_size": "batch_size",
-    "ga": "gradient_accumulation_steps",
-    "grad_accum": "gradient_accumulation_steps",
-    "accumulation_steps": "gradient_accumulation_steps",
-    "gradient_accumulation": "gradient_accumulation_steps",
-    "max_length": "sequence_len",
-    "max_len": "sequence_len",
-    "max_seq_len": "sequence_len",
-    "max_seq_length": "sequence_len",
-    "seq_len": "sequence_len",
-    "cutoff_len": "sequence_len",
-    "context_length": "sequence_len",
-    "block_size": "sequence_len",
-    "packing": "sample_packing",
-    "eval_packing": "eval_sample_packing",
-    "template": "chat_template",
-    "optim": "optimizer",
-    "optimizer_args": "optim_args",
-    "scheduler": "lr_scheduler",
-    "schedule": "lr_scheduler",
-    "lr_schedule": "lr_scheduler",
-    "lr_scheduler_type": "lr_scheduler",
-    "warmup": "warmup_steps",
-    "num_warmup_steps": "warmup_steps",
-    "min_lr_ratio": "cosine_min_lr_ratio",
-    "decay": "weight_decay",
-    "wd": "weight_decay",
-    "clip": "max_grad_norm",
-    "grad_clip": "max_grad_norm",
-    "gradient_clipping": "max_grad_norm",
-    "clip_grad_norm": "max_grad_norm",
-    "betas": "adam_beta1",
-    "eps": "adam_epsilon",
-    "epsilon": "adam_epsilon",
-    "output": "output_dir",
-    "out_dir": "output_dir",
-    "save_dir": "output_dir",
-    "save_every": "save_steps",
-    "eval_every": "eval_steps",
-    "log_every": "logging_steps",
-    "resume": "resume_from_checkpoint",
-    "checkpointing": "gradient_checkpointing",
-    "activation_checkpointing": "gradient_checkpointing",
-    "use_gradient_checkpointing": "gradient_checkpointing",
-    "dtype": "bf16",
-    "torch_dtype": "bf16",
-    "precision": "bf16",
-    "mixed_precision": "bf16",
-    "4bit": "load_in_4bit",
-    "8bit": "load_in_8bit",
-    "use_4bit": "load_in_4bit",
-    "use_8bit": "load_in_8bit",
-    "attention": "attn_implementation",
-    "attn": "attn_implementation",
-    "random_seed": "seed",
-    "num_workers": "dataset_num_proc",
-    "preprocessing_num_workers": "dataset_num_proc",
-    "datasets[].file": "path",
-    "datasets[].files": "data_files",
-    "datasets[].dataset": "path",
-    "datasets[].format": "type",
-    "datasets[].train_on_split": "split",
-    "datasets[].subset": "name",
-    "datasets[].config": "name",
-    "datasets[].messages": "field_messages",
-    "datasets[].messages_field": "field_messages",
-    "datasets[].text_field": "field",
-    "datasets[].template": "chat_template",
-    "special_tokens.pad": "pad_token",
-    "special_tokens.eos": "eos_token",
-    "special_tokens.bos": "bos_token",
-}
+# Blocks that a key may belong to which stands outside of them.
+_BLOCKS = ("datasets[].", "special_tokens.")
 
 
 def check_names(draft: Draft, *, lenient: bool) -> None:
@@ -144,7 +25,7 @@ def check_names(draft: Draft, *, lenient: bool) -> None:
     """
     unbuilt: list[tuple[str, Path, Any]] = []
     _walk(draft, draft.values, (), "", unbuilt, lenient=lenient)
-    take_unbuilt(draft, unbuilt)
+    take_unbuilt(draft, unbuilt, lenient=lenient)
 
 
 def _walk(
@@ -158,11 +39,12 @@ def _walk(
 ) -> None:
     for name, value in list(block.items()):
         flat, here = prefix + name, (*path, name)
-        if flat in unbuilt_keys():
+        is_path = ("." in name or "[" in name) and flat not in top_leaves()
+        if flat in unbuilt_keys() and not is_path:
             unbuilt.append((flat, here, value))
         elif flat in groups() and isinstance(value, dict):
             _walk(draft, value, here, flat + ".", unbuilt, lenient=lenient)
-        elif flat not in leaves():
+        elif flat not in leaves() or is_path:
             _unknown(draft, here, prefix, lenient=lenient)
             draft.drop(here)
         elif leaves()[flat].inner is not None:
@@ -181,16 +63,50 @@ def _blocks(path: Path, value: Any) -> list[tuple[Path, dict[str, Any]]]:
 
 def _unknown(draft: Draft, path: Path, prefix: str, *, lenient: bool) -> None:
     name = str(path[-1])
-    meant = suggest(name, prefix)
     key = dotted_path(path)
+    if not prefix and name.startswith("x-"):
+        draft.notice(path, f"{key} is left out: a key with `x-` only holds anchors")
+        return
     if lenient:
         draft.notice(path, f"unknown key `{key}` is left out (--lenient)")
         return
-    fix = f"did you mean `{meant}`?" if meant else "take it out; `tunesmith config keys` lists all"
+    target, fix = _meant(draft, path, prefix)
     edit: dict[str, Any] = {key: REMOVE}
-    if meant and draft.get((*path[:-1], meant)) is None:
-        edit[dotted_path((*path[:-1], meant))] = draft.get(path)
+    if target is not None:
+        draft.meant.add(target)
+        if draft.get(target) is None:
+            edit[dotted_path(target)] = draft.get(path)
+    if path[:-1]:
+        draft.damaged.add(path[:-1])
     draft.problem("unknown-key", path, f"there is no key `{name}`{_inside(prefix)}", fix, edit)
+
+
+def _meant(draft: Draft, path: Path, prefix: str) -> tuple[Path | None, str]:
+    """Where the value of an unknown key was to go, if that is one place, and how to say it."""
+    name = str(path[-1])
+    if "." in name and (name in leaves() or name in unbuilt_keys()):
+        outer, _, inner = name.rpartition(".")
+        return None, f"write it as a block: `{outer.removesuffix('[]')}:` with `{inner}:` in it"
+    block = home(name, prefix)
+    if block is None:
+        meant = suggest(name, prefix)
+        if meant is None:
+            return None, "take it out; `tunesmith config keys` lists all"
+        return (*path[:-1], meant), f"did you mean `{meant}`?"
+    meant = suggest(name, block) or name
+    outer = block.rstrip(".").removesuffix("[]")
+    where = f"in `{outer}`" if outer else "at the top level"
+    return _place_in(draft, outer, meant), f"write `{meant}` {where}"
+
+
+def _place_in(draft: Draft, outer: str, name: str) -> Path | None:
+    value = draft.values.get(outer)
+    if not outer:
+        return (name,)
+    if outer != "datasets":
+        return (outer, name) if value is None or isinstance(value, dict) else None
+    is_one = isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict)
+    return (outer, 0, name) if is_one else None
 
 
 def _inside(prefix: str) -> str:
@@ -198,25 +114,42 @@ def _inside(prefix: str) -> str:
     return f" in `{outer}`" if outer else ""
 
 
+def home(name: str, prefix: str) -> str | None:
+    """The block whose key ``name`` is (but for case and dashes) where it stands outside of it, in
+    the block ``prefix``; None where it is near a key of ``prefix`` itself, or nobody's.
+    """
+    scope = _scope(prefix)
+    if _same(name, scope) or (scope.rstrip("."), plain(name)) in synonyms():
+        return None
+    elsewhere = _BLOCKS if not scope else ("",)
+    return next((block for block in elsewhere if block != scope and _same(name, block)), None)
+
+
 def suggest(name: str, prefix: str = "") -> str | None:
     """The key most likely meant by ``name`` inside the block ``prefix`` ("" at the top, else
     ending with a dot): by case and dashes first, then by synonym, then by spelling.
     """
-    scope = prefix.replace("test_datasets[]", "datasets[]")
-    here = _names_in(scope)
-    same = [option for option in here if plain(option) == plain(name)]
-    if same:
-        return same[0]
-    for synonym, key in _SYNONYMS.items():
-        place, _, word = synonym.rpartition(".")
-        if place == scope.rstrip(".") and plain(word) == plain(name):
-            return key
-    return nearest(name, here)
+    scope = _scope(prefix)
+    same = _same(name, scope) or synonyms().get((scope.rstrip("."), plain(name)))
+    return same or nearest(name, _names_in(scope))
+
+
+def _scope(prefix: str) -> str:
+    return prefix.replace("test_datasets[]", "datasets[]")
+
+
+def _same(name: str, scope: str) -> str | None:
+    return _plain_names(scope).get(plain(name))
+
+
+@cache
+def _plain_names(scope: str) -> dict[str, str]:
+    return {plain(name): name for name in reversed(_names_in(scope))}
 
 
 @cache
 def _names_in(scope: str) -> tuple[str, ...]:
     """The keys of a block: those that are built first, so that they win where two are as near."""
-    names = [*leaves(), *unbuilt_keys()]
+    names = [*leaves(), *unbuilt_keys(), *sorted(legacy_keys())]
     inside = [name[len(scope) :] for name in names if name.startswith(scope)]
-    return tuple(name for name in inside if "." not in name and "[]" not in name)
+    return tuple(name for name in dict.fromkeys(inside) if "." not in name and "[]" not in name)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith.config.draft import Draft, dotted_path
+from tunesmith.config.draft import Draft, dotted_path, path_of
 from tunesmith.config.flat import leaves
 from tunesmith.config.tree import Path, Place, read_tree, scalar
 
@@ -41,16 +41,12 @@ def as_overrides(given: Sequence[Override] | Mapping[str, Any]) -> list[Override
 def apply_overrides(draft: Draft, overrides: Sequence[Override]) -> None:
     """Set each override in the draft, later ones last; what does not fit becomes a problem."""
     for override in overrides:
-        path = _split(override.key)
+        path = path_of(override.key)
         if _open(draft, path, override):
             place = Place(override.source)
             draft.put(path, override.value, place)
             if isinstance(override.value, str):
                 _remember_old_boolean(draft, path, override.value)
-
-
-def _split(key: str) -> Path:
-    return tuple(int(part) if part.isdigit() else part for part in key.split("."))
 
 
 def _open(draft: Draft, path: Path, override: Override) -> bool:
@@ -83,10 +79,10 @@ def _is_list(path: Path) -> bool:
 
 def _misfit(draft: Draft, path: Path, override: Override, why: str) -> None:
     outer = dotted_path(path)
-    draft.places.setdefault(_split(override.key), Place(override.source))
+    draft.places.setdefault(path_of(override.key), Place(override.source))
     draft.problem(
         "unknown-key",
-        _split(override.key),
+        path_of(override.key),
         f"`{outer}` has no `{override.key[len(outer) + 1 :]}`: {why}",
         f"set `{outer}` as a whole, or correct the key",
     )

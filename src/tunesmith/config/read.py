@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from tunesmith.config.checks.asked import Asked
 from tunesmith.config.checks.dead import dead_keys
 from tunesmith.config.checks.rules import broken_rules, deferred_checks, machine_problems
-from tunesmith.config.draft import Draft, dotted_path
+from tunesmith.config.draft import Draft, dotted_path, path_of
 from tunesmith.config.environment import Environment
 from tunesmith.config.flat import dotted, from_flat, leaves, top_leaves
 from tunesmith.config.legacy import upgrade
@@ -159,7 +159,7 @@ def read_text(source: str | Path) -> tuple[str, str]:
 
 
 def read_old_booleans(draft: Draft) -> None:
-    """Turn unquoted ``yes``, ``no``, ``on`` and ``off`` of boolean keys into truth values."""
+    """Turn ``yes``, ``no``, ``on``, ``off`` and quoted words of boolean keys into truth values."""
     for path, meant in list(draft.old_booleans.items()):
         flat = ".".join("[]" if isinstance(part, int) else part for part in path)
         leaf = leaves().get(flat.replace(".[]", "[]"))
@@ -167,7 +167,8 @@ def read_old_booleans(draft: Draft) -> None:
         if leaf is None or not isinstance(word, str) or not takes(leaf.annotation, bool):
             continue
         said = str(meant).lower()
-        draft.replace(path, {path: meant}, f"{dotted_path(path)}: {word} is read as `{said}`")
+        given = f'"{word}"' if word.lower() == said else word
+        draft.replace(path, {path: meant}, f"{dotted_path(path)}: {given} is read as `{said}`")
 
 
 def _without_nulls(value: Any) -> Any:
@@ -178,19 +179,56 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _validate(draft: Draft) -> RunConfig:
-    """The config of the draft's keys that are right; what is wrong becomes problems."""
-    flat = dotted(draft.values)
-    try:
-        return from_flat(flat)
-    except ValidationError as error:
-        found = problems_of(error.errors(include_url=False))
+    """The config of the draft's keys that are right; what is wrong becomes problems.
+
+    Of a block or entry only the wrong keys are left out where that can be, so that the others are
+    judged too.
+    """
+    draft.removed |= {str(path[0]) for path in draft.meant if len(path) == 1}
+    config, found = _attempt(dotted(draft.values))
     for path, problem in found:
-        draft.problems.append(draft.placed(problem, path))
-        top = _top_key(path)
-        draft.removed.add(top)
-        flat.pop(top, None)
+        if problem.code != "missing" or path not in draft.meant:
+            draft.problems.append(draft.placed(problem, path))
+    for path, _ in found:
+        if not _mend(draft, path):
+            _leave_out(draft, path)
+    if config is not None:
+        return config
+    for path, _ in _attempt(dotted(draft.values))[1]:
+        _leave_out(draft, path)
+    flat = dotted(draft.values)
     stand_ins = {name: value for name, value in _STAND_INS.items() if name not in flat}
     return from_flat({**flat, **stand_ins})
+
+
+def _attempt(
+    flat: Mapping[str, Any],
+) -> tuple[RunConfig | None, list[tuple[TreePath, Problem]]]:
+    """The config of flat keys, or what is wrong with them."""
+    try:
+        return from_flat(flat), []
+    except ValidationError as error:
+        return None, problems_of(error.errors(include_url=False))
+
+
+def _mend(draft: Draft, path: TreePath) -> bool:
+    """Take the wrong key of a block or entry out; False where the whole must go."""
+    flat = ".".join("[]" if isinstance(part, int) else part for part in path).replace(".[]", "[]")
+    leaf = leaves().get(flat)
+    if leaf is None or not leaf.parent or not isinstance(draft.get(path[:-1]), dict):
+        return False
+    if leaf.required:
+        draft.get(path[:-1])[str(path[-1])] = _STAND_INS["base_model"]
+    else:
+        draft.drop(path)
+    draft.damaged.add(path[:-1])
+    return True
+
+
+def _leave_out(draft: Draft, path: TreePath) -> None:
+    top = _top_key(path)
+    draft.removed.add(top)
+    draft.drop((top,) if top in draft.values else path_of(top))
 
 
 def _top_key(path: TreePath) -> str:
@@ -219,21 +257,19 @@ def _check(
     else:
         problems += machine_problems(asked, environment, skip=skip)
     for problem in problems:
-        draft.problems.append(draft.placed(problem, _path_of(problem.key)))
-    if skip:
+        path = path_of(problem.key)
+        if not any(path[:end] in draft.damaged for end in range(1, len(path) + 1)):
+            draft.problems.append(draft.placed(problem, path))
+    if skip or draft.damaged:
         return  # whether a key has an effect hangs on keys that are not known
     for dead in dead_keys(asked.config, dotted(draft.values)):
-        path = _path_of(dead.key)
+        path = path_of(dead.key)
         if dead.alters_training or strict_keys:
             message = dead.message.partition(": ")[2]
             fix = f"take `{dead.key}` out, or set what it needs"
             draft.problem("conflict", path, message, fix, {dead.key: REMOVE})
         else:
             draft.notice(path, dead.message)
-
-
-def _path_of(key: str) -> TreePath:
-    return tuple(int(part) if part.isdigit() else part for part in key.split("."))
 
 
 def _sources(draft: Draft) -> dict[str, KeySource]:
