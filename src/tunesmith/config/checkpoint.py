@@ -14,7 +14,6 @@ class CheckpointSection(Section):
         "./outputs",
         "Where everything of the run goes.",
         flat="output_dir",
-        min_length=1,
         readers="tunesmith.runs.assemble tunesmith.runs.finish tunesmith.runs.train",
     )
     strategy: Literal["no", "steps", "epoch"] | None = key(

@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import Literal
 
 from tunesmith.config.section import Section, key
-from tunesmith.config.when import reads_prompts
+from tunesmith.config.when import is_weighted, keeps_order, reads_prompts
 
 TrainOn = Literal["turn", "all", "last", "none"]
 
 
 class InlineFormat(Section):
     """A data set's ``type`` written out as a mapping."""
+
+    may_be_blank = frozenset(
+        {
+            *("system_prompt", "system_format", "format", "no_input_format"),
+            *("prompt_format", "chosen_format", "rejected_format", "completion_format"),
+        }
+    )
 
     system_prompt: str = key(
         "", "System text of every row.", readers="tunesmith.data.formats.inline"
@@ -149,6 +156,8 @@ class DatasetEntry(Section):
     repeats: float = key(
         1.0,
         "How often an epoch sees this data set; 0.5 is half of it, another half each epoch.",
+        when=lambda c: not c.data.streaming,
+        why="a stream is read from its start to its end",
         le=1_000_000,
         gt=0,
         readers="tunesmith.data.prepare tunesmith.runs.plan",
@@ -352,24 +361,24 @@ class DataSection(Section):
         False,
         "Shuffle within each data set, and keep the data sets one after the other.",
         flat="shuffle_before_merging_datasets",
-        when=lambda c: not c.data.shuffle_merged,
-        why="shuffle_merged_datasets shuffles all of it",
+        when=lambda c: not c.data.shuffle_merged and not c.data.streaming,
+        why="shuffle_merged_datasets shuffles all of it, and a stream only a window at a time",
         readers="tunesmith.runs.plan",
     )
     interleave: bool = key(
         False,
         "Where the data is not shuffled: spread each data set evenly over the epoch.",
         flat="interleave_datasets",
-        when=lambda c: not c.data.shuffle_merged or c.data.curriculum,
-        why="shuffle_merged_datasets shuffles all of it",
+        when=keeps_order,
+        why="shuffle_merged_datasets shuffles all of it, and a stream is mixed by `weight`",
         readers="tunesmith.runs.plan",
     )
     mixture_until: Literal["first_exhausted", "all_exhausted"] = key(
         "first_exhausted",
         "With weights: an epoch ends when the first data set was seen whole, or when all were.",
         flat="mixture_until",
-        when=lambda c: any(entry.weight is not None for entry in c.data.datasets),
-        why="no data set has a `weight`",
+        when=is_weighted,
+        why="no data set has a `weight`, or the data is a stream",
         readers="tunesmith.runs.plan",
     )
     shards: int = key(

@@ -65,6 +65,7 @@ class OptimSection(Section):
         flat="adam_epsilon",
         when=uses_adam,
         why="the optimizer is no Adam",
+        le=1,
         gt=0,
         readers="tunesmith.optim.build",
     )
@@ -72,6 +73,7 @@ class OptimSection(Section):
         1.0,
         "Clip the gradient's global norm; 0 turns it off.",
         flat="max_grad_norm",
+        le=1_000_000_000,
         ge=0,
         readers="tunesmith.runs.assemble",
     )

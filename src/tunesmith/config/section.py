@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
@@ -35,8 +35,10 @@ def takes(annotation: Any, kind: type) -> bool:
 
 class Section(BaseModel):
     """A frozen group of keys. Unknown keys are refused; truth values are never taken for numbers,
-    nor numbers or words for truth values.
+    nor numbers or words for truth values. Text is never empty, but in fields of ``may_be_blank``.
     """
+
+    may_be_blank: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
@@ -54,6 +56,16 @@ class Section(BaseModel):
             others = {str: (str,), int: (int, float), float: (int, float)}[type(value)]
             if not any(takes(annotation, kind) for kind in others):
                 raise PydanticCustomError("bool_type", "only a truth value fits")
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_blank_text(cls, value: Any, info: ValidationInfo) -> Any:
+        """The value itself, unless it is text, or a list with a text, that says nothing."""
+        items = value if isinstance(value, list | tuple) else [value]
+        blank = any(isinstance(item, str) and not item.strip(" \t") for item in items)
+        if blank and info.field_name not in cls.may_be_blank:
+            raise PydanticCustomError("string_too_short", "an empty text says nothing")
         return value
 
 

@@ -34,8 +34,21 @@ def warms_up(config: Config) -> bool:
 
 
 def reads_prompts(config: Config) -> bool:
-    """Some data set trains its prompts if asked: any but chat and labelled segments."""
+    """Some data set trains its prompts if asked: any but chat."""
     return any(
-        entry.type not in (None, "chat_template", "input_output")
+        entry.type not in (None, "chat_template")
         for entry in (*config.data.datasets, *config.data.test_datasets)
     )
+
+
+def is_weighted(config: Config) -> bool:
+    """Some data set names its share, and the data is no stream."""
+    return not config.data.streaming and any(
+        entry.weight is not None for entry in config.data.datasets
+    )
+
+
+def keeps_order(config: Config) -> bool:
+    """Rows come in the order of the data, and the data is no stream."""
+    data = config.data
+    return not data.streaming and (not data.shuffle_merged or data.curriculum)

@@ -122,11 +122,13 @@ def problems_of(errors: Sequence[ErrorDetails]) -> list[tuple[Path, Problem]]:
         flat, path = key_of(error["loc"])
         grouped.setdefault(path, []).append(error)
         flats[path] = flat
-    inner = [path for path in grouped if any(path[:n] in grouped for n in range(1, len(path)))]
+    outer = {path[:n] for path in grouped for n in range(1, len(path))} & grouped.keys()
+    opened = {path for path in outer if isinstance(grouped[path][0].get("input"), Mapping)}
+    shut = outer - opened  # what is wrong as a whole is not looked into
     return [
         (path, _problem(leaves()[flats[path]], path, found))
         for path, found in grouped.items()
-        if path not in inner
+        if path not in opened and not any(path[:n] in shut for n in range(1, len(path)))
     ]
 
 
@@ -142,7 +144,9 @@ def _problem(leaf: Leaf, path: Path, errors: Sequence[ErrorDetails]) -> Problem:
             message = f"{text.format(number(limit))}, not {given(value)}"
             return Problem("out-of-range", message, "", key=key)
     if _EMPTY & by_type.keys():
-        return Problem("out-of-range", "must not be empty", f"{leaf.doc}", key=key)
+        edit = {} if leaf.required else {key: REMOVE}
+        fix = f"give it: {leaf.doc}" if leaf.required else f"take it out, or give it: {leaf.doc}"
+        return Problem("out-of-range", "must not be empty", fix, key=key, edit=edit)
     if "finite_number" in by_type:
         return Problem("out-of-range", f"must be a finite number, not {given(value)}", key=key)
     wanted = _item_type(leaf, path)
@@ -151,7 +155,7 @@ def _problem(leaf: Leaf, path: Path, errors: Sequence[ErrorDetails]) -> Problem:
         meant = nearest(value, options)
         fix = f"did you mean `{meant}`?" if meant else ""
         message = f"must be {describe(wanted)}, not {given(value)}"
-        return Problem("out-of-range", message, fix, key=key)
+        return Problem("out-of-range", message, fix, key=key, edit={key: meant} if meant else {})
     message = f"must be {describe(wanted)}, not {given(value)}"
     return Problem("wrong-type", message, _type_fix(wanted, value), key=key)
 

@@ -52,7 +52,6 @@ BUILT: list[Case] = [
     ({"eval_first": True}, "conflict", "eval_first"),
     ({"datasets": OUT}, "missing", "datasets"),
     ({"datasets": []}, "missing", "datasets"),
-    ({"datasets": [{"path": " "}]}, "out-of-range", "datasets.0.path"),
     ({"val_set_size": 0.1, "test_datasets": CHAT}, "conflict", "val_set_size"),
     ({"val_set_size": 1.5}, "out-of-range", "val_set_size"),
     ({"chat_template": "jinja"}, "missing", "chat_template_jinja"),

@@ -1,10 +1,13 @@
 import csv
+from pathlib import Path
 
 import pytest
 
 from tunesmith.config.flat import leaves
-from tunesmith.config.legacy import legacy_keys
+from tunesmith.config.legacy import REFUSED, left_out, legacy_keys, other_spellings
+from tunesmith.config.legacy_data import ENTRY_KEYS
 from tunesmith.config.read import load
+from tunesmith.config.support import state_of
 from tunesmith.config.unbuilt import RL_METHODS, unbuilt_keys
 from tunesmith.errors import ConfigError
 
@@ -90,47 +93,44 @@ def test_no_key_is_built_unbuilt_and_old_at_once():
     assert not set(unbuilt_keys()) & legacy_keys()
 
 
-def test_every_key_of_axolotl_is_known(reference):
+def axolotl_paths(reference: Path) -> list[str]:
     table = reference / "reference" / "config-keys.tsv"
     with table.open(encoding="utf-8", newline="") as lines:
-        paths = [
-            row["path"] for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        ]
+        rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    return [row["path"].removeprefix("cloud:") for row in rows]
+
+
+def states_of(flat: str) -> list[str]:
+    """Every table that answers for a key: a block that is not built answers for all in it."""
+    parts = flat.split(".")
+    around = {".".join(parts[:end]).removesuffix("[]") for end in range(1, len(parts))} | {flat}
+    listed, _, name = flat.rpartition("[].")
+    of_entry = {"datasets", "test_datasets"}
+    tables = {
+        "read": flat in leaves(),
+        "not built": bool(around & {*unbuilt_keys()}),
+        "read another way": flat in other_spellings(),
+        "left out": flat in left_out(),
+        "refused": flat in REFUSED,
+        "an entry's": listed in of_entry and name in ENTRY_KEYS,
+    }
+    return [state for state, answers in tables.items() if answers]
+
+
+def test_every_key_of_axolotl_is_in_exactly_one_state(reference):
+    paths = axolotl_paths(reference)
     assert len(paths) == 845
-    known = {*leaves(), *unbuilt_keys(), *legacy_keys(), *ENTRY_LEGACY}
-    unknown = [path for path in paths if not covered(path.removeprefix("cloud:"), known)]
-    assert unknown == []
-
-
-# Keys of a data set's entry that `legacy` answers for.
-ENTRY_LEGACY = {
-    f"{listed}[].{name}"
-    for listed in ("datasets", "test_datasets")
-    for name in (
-        "preprocess_shards",
-        "trust_remote_code",
-        "conversation",
-        "message_field_role",
-        "message_field_content",
-    )
-}
-
-
-def covered(path: str, known: set[str]) -> bool:
-    """Whether the key, or a block around it that is not built as a whole, is known."""
-    parts = path.split(".")
-    outer = [".".join(parts[:end]) for end in range(1, len(parts))]
-    blocks = {block.removesuffix("[]") for block in outer}
-    return path in known or bool(blocks & set(unbuilt_keys()))
+    wrong = {path: found for path in paths if len(found := states_of(path)) != 1}
+    assert wrong == {}
+    for path in paths:
+        (state,) = states_of(path)
+        answer = state_of(path)
+        assert answer is not None
+        assert answer.state == state or state == "an entry's"
 
 
 def test_every_key_of_axolotl_is_answered_when_it_is_on(reference):
-    table = reference / "reference" / "config-keys.tsv"
-    with table.open(encoding="utf-8", newline="") as lines:
-        paths = [
-            row["path"] for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        ]
-    for path in paths:
+    for path in axolotl_paths(reference):
         if "[]" in path or "." in path or ":" in path:
             continue
         try:

@@ -33,18 +33,6 @@ def entries(config: RunConfig) -> Iterator[tuple[str, DatasetEntry]]:
             yield f"{name}.{number}", entry
 
 
-def paths_are_given(config: RunConfig) -> Iterator[Problem]:
-    """No entry has an empty path."""
-    for key, entry in entries(config):
-        if not entry.path.strip():
-            yield out_of_range(
-                f"{key}.path",
-                "is empty",
-                {f"{key}.path": "data.jsonl"},
-                "name a file, folder or hub id, for example `data.jsonl`",
-            )
-
-
 def held_out_once(config: RunConfig) -> Iterator[Problem]:
     """Held-out data is split off or given, not both."""
     if config.data.test_datasets and config.data.val_set_size:
@@ -166,7 +154,6 @@ def packing_fits(config: RunConfig) -> Iterator[Problem]:
 
 RULES: tuple[Rule, ...] = (
     Rule(("datasets",), has_data),
-    Rule(("datasets", "test_datasets"), paths_are_given),
     Rule(("test_datasets", "val_set_size"), held_out_once),
     Rule(("val_set_size",), held_out_size),
     Rule(
