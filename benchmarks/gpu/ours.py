@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.shapes import WORKS, Work
-from tunesmith import train
+from tunesmith.launch.api import train
 
 STARTED = time.time()
 LOOKED_AT = 8

@@ -72,8 +72,8 @@ USUAL = [
     Mutant(
         "no clipping",
         "engine/step.py",
-        "clip(run.policy.parameters(), run.mesh, run.max_norm)",
-        "clip(run.policy.parameters(), run.mesh, 0.0)",
+        "clip(run.policy.parameters(), run.mesh, run.max_norm,",
+        "clip(run.policy.parameters(), run.mesh, 0.0,",
     ),
     Mutant(
         "schedule off by one",

@@ -25,10 +25,11 @@ def train_step(run: Run, state: TrainState, microbatches: Sequence[Batch]) -> St
     """The report of one update of the weights. The numbers in it may still be on the device."""
     totals = run.stream.weights(state.step)  # global, known before any forward
     sums = run.forward_backward(microbatches, totals)
-    norm = clip(run.policy.parameters(), run.mesh, run.max_norm)
+    folded = run.optimizer.reads_scalars
+    norm = clip(run.policy.parameters(), run.mesh, run.max_norm, folded=folded)
     is_bad = run.latch(norm.is_bad, sums.losses.values())  # stays on the device
     set_rates(run.optimizer, run.schedule, state.step)
-    run.optimizer.step(found_inf=is_bad)  # skipped on the device when a number is not finite
+    run.optimizer.step(is_bad, norm.scale)  # skipped on the device where a number is bad
     run.optimizer.zero_grad()
     run.scale.update(is_bad)
     return run.report(_facts(run, state, totals), sums, norm.value)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 1 << 20
-"""Elements that are updated together. Part of the algorithm: the random numbers depend on it."""
+"""Elements that the reference updates together."""
 
 _LOW_16 = 0xFFFF
 
@@ -33,8 +33,14 @@ class AdamWBf16(torch.optim.Optimizer):
     """AdamW whose state has its parameter's dtype, computed in float32.
 
     Each group needs ``names``, one for each parameter. Parameters that are not bf16 are stored
-    exactly (in float32), and then this is plain AdamW.
+    exactly (in float32), and then this is plain AdamW. As for torch's fused optimizers, a step is
+    left out where the attribute ``found_inf`` is not 0, and gradients are divided by
+    ``grad_scale``: float32 scalars on the device. On a GPU a step is one kernel a parameter, and
+    one that is left out counts as a step, since only the device knows of it.
     """
+
+    found_inf: Tensor | None
+    grad_scale: Tensor | None
 
     def __init__(
         self,
@@ -49,6 +55,7 @@ class AdamWBf16(torch.optim.Optimizer):
         defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
         super().__init__(groups, defaults)
         self.seed = seed
+        self.found_inf = self.grad_scale = None
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -63,13 +70,35 @@ class AdamWBf16(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        scalars = self._device_scalars()
+        if scalars is not None and not scalars[1].is_cuda and bool(scalars[1]):
+            return loss
         for group in self.param_groups:
             for name, parameter in zip(group["names"], group["params"], strict=True):
                 if parameter.grad is not None:
-                    self._update(group, name, parameter)
+                    self._update(group, name, parameter, scalars)
         return loss
 
-    def _update(self, group: dict[str, Any], name: str, parameter: Tensor) -> None:
+    def on_device(self, parameter: Tensor) -> bool:
+        """Whether the kernel updates this parameter, and not the reference."""
+        return parameter.is_cuda
+
+    def _device_scalars(self) -> tuple[Tensor, Tensor] | None:
+        """What gradients are multiplied by and whether the step is left out; None for neither."""
+        given = [scalar for scalar in (self.found_inf, self.grad_scale) if scalar is not None]
+        if not given:
+            return None
+        one = torch.ones_like(given[0], dtype=torch.float32)
+        scale = one if self.grad_scale is None else self.grad_scale.float().reciprocal()
+        return scale, one - one if self.found_inf is None else self.found_inf.float()
+
+    def _update(
+        self,
+        group: dict[str, Any],
+        name: str,
+        parameter: Tensor,
+        scalars: tuple[Tensor, Tensor] | None,
+    ) -> None:
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)
@@ -77,24 +106,70 @@ class AdamWBf16(torch.optim.Optimizer):
             state["exp_avg_sq"] = torch.zeros_like(state["exp_avg"])
         state["step"] += 1
         step = int(state["step"].item())  # kept on the host: nothing waits for the device
-        tensors = (parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"])
-        flat = [tensor.reshape(-1) for tensor in tensors if tensor is not None]
-        for number, start in enumerate(range(0, parameter.numel(), CHUNK)):
-            chunk = [tensor[start : start + CHUNK] for tensor in flat]
-            weight, mean, square = adamw_update(chunk, group, step)
-            words = random_words(len(weight), weight.device, (self.seed, step, name, number))
-            store(chunk[0], weight, words)
-            store(chunk[2], mean, words >> 16)
-            store(chunk[3], square, words >> 32)
+        assert parameter.grad is not None, "looked at by the caller"
+        given = (parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"])
+        # A copy where a parameter is laid out in another way; its elements count as rows follow.
+        tensors = [tensor.contiguous() for tensor in given]
+        key = (self.seed, step, name)
+        if self.on_device(parameter):
+            _update_on_device(tensors, group, (step, start_of(key)), scalars)
+        else:
+            scale = None if scalars is None else scalars[0]
+            _update_in_chunks([tensor.view(-1) for tensor in tensors], group, key, scale)
         if not parameter.is_contiguous():
-            parameter.copy_(flat[0].view(parameter.shape))
+            parameter.copy_(tensors[0])
+
+
+def _update_on_device(
+    tensors: Sequence[Tensor],
+    group: dict[str, Any],
+    at: tuple[int, int],
+    scalars: tuple[Tensor, Tensor] | None,
+) -> None:
+    """The kernel; ``at`` is the step and the start of its random numbers."""
+    # Triton comes with torch where there is a GPU, and only there.
+    from tunesmith.kernels.adamw import Factors, update
+
+    step, start = at
+    beta1, beta2 = group["betas"]
+    weight, grad, mean, square = tensors
+    factors = Factors(
+        beta1=beta1,
+        beta2=beta2,
+        eps=group["eps"],
+        keep=1 - group["lr"] * group["weight_decay"],
+        rate=group["lr"] / (1 - beta1**step),
+        root=1 / math.sqrt(1 - beta2**step),
+    )
+    if scalars is None:
+        one = torch.ones((), device=weight.device)
+        scalars = (one, one - one)
+    update((weight, grad, mean, square), factors, start, scalars)
+
+
+def _update_in_chunks(
+    flat: Sequence[Tensor], group: dict[str, Any], key: tuple[int, int, str], scale: Tensor | None
+) -> None:
+    """The reference."""
+    for first in range(0, flat[0].numel(), CHUNK):
+        chunk = [tensor[first : first + CHUNK] for tensor in flat]
+        weight, mean, square = adamw_update(chunk, group, key[1], scale)
+        words = random_words(len(weight), weight.device, key, first)
+        store(chunk[0], weight, words)
+        store(chunk[2], mean, words >> 16)
+        store(chunk[3], square, words >> 32)
 
 
 def adamw_update(
-    chunk: Sequence[Tensor], group: dict[str, Any], step: int
+    chunk: Sequence[Tensor], group: dict[str, Any], step: int, scale: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """New weight and moments in float32; ``chunk`` is (weight, gradient, moment, second moment)."""
+    """New weight and moments in float32; ``chunk`` is (weight, gradient, moment, second moment).
+
+    ``scale`` multiplies the gradient first.
+    """
     weight, grad, mean, square = (tensor.float() for tensor in chunk)
+    if scale is not None:
+        grad = grad * scale
     beta1, beta2 = group["betas"]
     mean = mean.lerp(grad, 1 - beta1)
     square = square * beta2 + grad.square() * (1 - beta2)
@@ -123,15 +198,22 @@ def round_stochastically(values: Tensor, words: Tensor) -> Tensor:
     return torch.where(torch.isfinite(values), rounded, values.to(torch.bfloat16))
 
 
-def random_words(n: int, device: torch.device, key: tuple[int | str, ...]) -> Tensor:
+def start_of(key: tuple[int | str, ...]) -> int:
+    """Where the random numbers of a key start: 64 bits as a signed number."""
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def random_words(
+    n: int, device: torch.device, key: tuple[int | str, ...], first: int = 0
+) -> Tensor:
     """Int64 [n]: well mixed bits, a function of the key and the element's number alone.
 
-    The n first numbers of SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195) from a start
-    that the key gives. Products wrap around.
+    The numbers ``first + 1`` to ``first + n`` of SplitMix64 (Steele et al. 2014,
+    doi:10.1145/2660193.2660195) from a start that the key gives. Products wrap around.
     """
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    words = torch.arange(1, n + 1, dtype=torch.int64, device=device)
-    words.mul_(_GOLDEN).add_(int.from_bytes(digest, "little", signed=True))
+    words = torch.arange(first + 1, first + n + 1, dtype=torch.int64, device=device)
+    words.mul_(_GOLDEN).add_(start_of(key))
     for shift, factor in ((30, _MIX_1), (27, _MIX_2), (31, 1)):
         # A shift of int64 copies the sign: the mask makes it logical.
         words.bitwise_xor_((words >> shift).bitwise_and_((1 << (64 - shift)) - 1)).mul_(factor)

@@ -133,8 +133,9 @@ def _literal(text: str) -> Any:
 def _torch_adamw(groups: Groups, recipe: Recipe, *, is_fused: bool) -> torch.optim.Optimizer:
     if recipe.has_bf16:
         return _call(AdamWBf16, groups, recipe.adam, seed=recipe.seed)
-    # Left to torch (None), `foreach` is chosen where it pays: on GPUs.
-    return _call(torch.optim.AdamW, groups, recipe.adam, fused=True if is_fused else None)
+    # On a GPU the fused kernel is the same arithmetic, and skips a bad step without the host.
+    fused = is_fused or recipe.device.type == "cuda"
+    return _call(torch.optim.AdamW, groups, recipe.adam, fused=True if fused else None)
 
 
 def _bnb_adamw(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.errors import ExitCode, RunError
+from tunesmith.optim.adamw_bf16 import AdamWBf16
 from tunesmith.optim.schedules import OneCycle, Schedule
 
 DERIVED = frozenset({"qmap1", "qmap2"})
@@ -24,8 +25,10 @@ class Optimizer:
     def __init__(self, inner: torch.optim.Optimizer, rates: list[float]) -> None:
         self.inner = inner
         self.rates = rates
-        # torch's fused kernels read the flag on the device; for all others the host reads it.
-        self.skips_on_device = bool(inner.defaults.get("fused"))
+        # torch's fused kernels and ours read flag and scale on the device; for all others the host
+        # reads the flag and the gradients are scaled beforehand.
+        self._is_fused = bool(inner.defaults.get("fused"))
+        self.reads_scalars = self._is_fused or isinstance(inner, AdamWBf16)
 
     @property
     def rate(self) -> float:
@@ -45,19 +48,30 @@ class Optimizer:
             else:
                 group["momentum"] = value
 
-    def step(self, found_inf: Tensor | None = None) -> None:
-        """Update the parameters, unless the scalar ``found_inf`` is true.
+    def step(self, found_inf: Tensor | None = None, scale: Tensor | None = None) -> None:
+        """Update the parameters by ``scale`` times their gradients, unless ``found_inf`` is true.
 
-        A fused optimizer reads it on the device; others cost one wait of the host.
+        Both are scalars. One that ``reads_scalars`` reads them on the device; others cost one wait
+        of the host, and a pass over the gradients.
         """
-        if found_inf is None:
+        if self.reads_scalars:
+            self._step_on_device(found_inf, scale)
+            return
+        if scale is not None:
+            gradients = [p.grad for _, p in self._named() if p.grad is not None]
+            torch._foreach_mul_(gradients, scale)
+        if found_inf is None or not bool(found_inf.item()):
             self.inner.step()
-        elif self.skips_on_device:
-            self.inner.found_inf = found_inf.to(torch.float32)  # type: ignore[attr-defined]
-            self.inner.step()
-            del self.inner.found_inf  # type: ignore[attr-defined]
-        elif not bool(found_inf.item()):
-            self.inner.step()
+
+    def _step_on_device(self, found_inf: Tensor | None, scale: Tensor | None) -> None:
+        """The names are those of torch's fused optimizers, which divide."""
+        inner: Any = self.inner
+        inner.found_inf = None if found_inf is None else found_inf.to(torch.float32)
+        inner.grad_scale = None if scale is None else scale.reciprocal()
+        try:
+            inner.step()
+        finally:
+            inner.found_inf = inner.grad_scale = None
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -144,7 +158,7 @@ class Optimizer:
         if not isinstance(value, Tensor):
             return value
         if value.dim() == 0:
-            return value.clone().to(parameter.device if self.skips_on_device else "cpu")
+            return value.clone().to(parameter.device if self._is_fused else "cpu")
         if value.shape != parameter.shape:
             raise _mismatch(f"`{key}` is {list(value.shape)}, not {list(parameter.shape)}")
         return value.clone().to(parameter.device)

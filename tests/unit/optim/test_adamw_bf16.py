@@ -201,6 +201,32 @@ def test_chunks_and_memory_layout_do_not_matter():
     assert torch.equal(whole, turned)
 
 
+def test_random_numbers_are_of_the_element_and_not_of_the_chunk(monkeypatch):
+    whole = run(6)
+    monkeypatch.setattr(adamw_bf16, "CHUNK", 64)
+    assert torch.equal(run(6), whole)
+    key = (1, 2, "w")
+    assert torch.equal(random_words(10, CPU, key)[4:], random_words(6, CPU, key, first=4))
+
+
+def test_scale_and_flag_are_read_as_torchs_fused_optimizers_read_them():
+    args = {"lr": 0.01, "weight_decay": 0.1}
+    start = torch.randn(50, generator=torch.Generator().manual_seed(3))
+    made = [torch.nn.Parameter(start.clone()) for _ in range(3)]
+    for parameter in made:
+        parameter.grad = torch.linspace(-1, 1, 50)
+    made[0].grad *= 0.25
+    build(made[0], **args).step()
+    scaled = build(made[1], **args)
+    scaled.grad_scale = torch.tensor(4.0)
+    scaled.step()
+    torch.testing.assert_close(made[0], made[1])
+    skipped = build(made[2], **args)
+    skipped.found_inf = torch.tensor(1.0)
+    skipped.step()
+    assert torch.equal(made[2].detach(), start)
+
+
 @pytest.mark.parametrize("extra", [0, 5])
 def test_long_parameters_are_updated_to_the_end(monkeypatch, extra):
     monkeypatch.setattr(adamw_bf16, "CHUNK", 64)

@@ -39,6 +39,17 @@ def test_equals_torch(max_norm, scale):
     assert not norm.is_bad
 
 
+@pytest.mark.parametrize("scale", [1e-3, 50.0])
+def test_folded_clipping_leaves_the_gradients_to_the_optimizer(scale):
+    folded, clipped = parameters(scale=scale), parameters(scale=scale)
+    norm = clip(folded, MESH, 1.0, folded=True)
+    assert torch.equal(norm.value, clip(clipped, MESH, 1.0).value)
+    assert exact_norm(folded) == pytest.approx(float(norm.value))
+    for mine, other in zip(folded, clipped, strict=True):
+        torch.testing.assert_close(mine.grad * norm.scale, other.grad)
+    assert clip(folded, MESH, 0.0, folded=True).scale is None
+
+
 def test_zero_measures_and_leaves_alone():
     ours, before = parameters(scale=50), parameters(scale=50)
     norm = clip(ours, MESH, 0.0)
