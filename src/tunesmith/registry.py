@@ -43,18 +43,24 @@ def nearest(name: str, options: Iterable[str]) -> str | None:
     letters may be wrong. Of two that are equally near the first one wins.
     """
     wanted = plain(name)
+    if not wanted:
+        return None
     letters = _letters(wanted)
-    best: tuple[tuple[int, int], str] | None = None
-    for option in options if wanted else ():
-        candidate, its_letters = _spelling(option)
+    spelt = [(*_spelling(option), option) for option in options]
+    # An edit puts at most one letter in and takes one out: half of the others cannot be mended.
+    likely = sorted(
+        ((letters ^ its_letters).bit_count(), number, candidate, option)
+        for number, (candidate, its_letters, option) in enumerate(spelt)
+    )
+    best: tuple[tuple[int, int, int], str] | None = None
+    for others, number, candidate, option in likely:
         longer = abs(len(candidate) - len(wanted))
         allowed = max(1, min(len(wanted), len(candidate)) // 3)
         if best is not None:
             allowed = min(allowed, best[0][0])
-        # An edit puts at most one letter in and takes one out, so this much cannot be mended.
-        if longer > allowed or (letters ^ its_letters).bit_count() > 2 * allowed:
+        if longer > allowed or others > 2 * allowed:
             continue
-        rank = (distance(wanted, candidate, allowed), longer)
+        rank = (distance(wanted, candidate, allowed), longer, number)
         if rank[0] <= allowed and (best is None or rank < best[0]):
             best = (rank, option)
     return best[1] if best else None

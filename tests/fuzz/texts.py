@@ -223,7 +223,7 @@ def large(draw: st.DrawFn) -> bytes:
     """One piece again and again: up to the size that is read, or a file of 10 MB and more."""
     piece = draw(st.sampled_from(LARGE))
     size = draw(st.sampled_from([2_000, 60_000, 990_000, 1_000_000, 1_000_001, 10_000_000]))
-    begin = draw(st.sampled_from([b"", b"a: ", b"a: [", b"a: '", b"a: |\n ", b"base_model: \""]))
+    begin = draw(st.sampled_from([b"", b"a: ", b"a: [", b"a: '", b"a: |\n ", b'base_model: "']))
     return (begin + piece * (size // len(piece) + 1))[:size]
 
 

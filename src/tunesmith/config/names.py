@@ -8,6 +8,7 @@ from typing import Any
 from tunesmith.config.draft import Draft, dotted_path
 from tunesmith.config.flat import groups, leaves, top_leaves
 from tunesmith.config.legacy import legacy_keys
+from tunesmith.config.legacy_data import ENTRY_KEYS
 from tunesmith.config.synonyms import synonyms
 from tunesmith.config.tree import Path
 from tunesmith.config.unbuilt import take_unbuilt, unbuilt_keys
@@ -149,7 +150,10 @@ def _plain_names(scope: str) -> dict[str, str]:
 
 @cache
 def _names_in(scope: str) -> tuple[str, ...]:
-    """The keys of a block: those that are built first, so that they win where two are as near."""
-    names = [*leaves(), *unbuilt_keys(), *sorted(legacy_keys())]
+    """The keys of a block: those that are built first, so that they win where two are as near, and
+    old ones last.
+    """
+    old = [*sorted(legacy_keys()), *(f"datasets[].{name}" for name in ENTRY_KEYS)]
+    names = [*leaves(), *unbuilt_keys(), *old]
     inside = [name[len(scope) :] for name in names if name.startswith(scope)]
     return tuple(name for name in dict.fromkeys(inside) if "." not in name and "[]" not in name)
