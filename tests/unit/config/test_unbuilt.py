@@ -67,7 +67,6 @@ def test_off_values_pass_without_a_word(key, value):
         ("tensor_parallel_size", 2, "several devices"),
         ("peft_use_dora", True, "kinds of LoRA"),
         ("unfrozen_parameters", ["lm_head"], "chosen parameters"),
-        ("pretraining_dataset", [{"path": "c4"}], "pretraining"),
         ("neftune_noise_alpha", 5, "losses"),
     ],
 )
