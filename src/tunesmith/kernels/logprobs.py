@@ -21,6 +21,9 @@ Head = Callable[[Tensor], Tensor]
 CHUNK = 1024
 """Positions whose logits exist at the same time: 1024 x 128k x 4 bytes is half a GB."""
 
+DEVICE_CHUNK = 4096
+"""The same on a GPU where the gradient is made at once: fewer sums into the head's gradient."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finish:
@@ -78,7 +81,7 @@ def linear_logps(
     coefficients_N: Tensor,
     *,
     finish: Finish = PLAIN,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return ``sum(coefficients * logps)``, with a gradient, and the log-probs, without one.
 
@@ -91,6 +94,7 @@ def linear_logps(
     if not torch.is_grad_enabled():
         hidden_ND, weight_VD = hidden_ND.detach(), weight_VD.detach()
         bias_V = None if bias_V is None else bias_V.detach()
+    chunk = chunk or (DEVICE_CHUNK if hidden_ND.is_cuda else CHUNK)
     dot, logps_N = _LinearLogps.apply(  # type: ignore[no-untyped-call]
         hidden_ND, weight_VD, bias_V, targets_N, coefficients_N, (finish, chunk)
     )
@@ -137,13 +141,17 @@ class _LinearLogps(torch.autograd.Function):
                 raw_CV = _product(hidden_ND[rows], weight.T)
                 if bias_V is not None:
                     raw_CV += bias_V
-                logps_C, dlogits_CV = _one_chunk(
-                    raw_CV, targets_N[rows], coefficients_N[rows].to(dot.dtype), finish
+                logps_C, dlogits_CV = _chunk(
+                    raw_CV,
+                    targets_N[rows],
+                    coefficients_N[rows].to(dot.dtype),
+                    finish,
+                    None if bias_V is not None else hidden_ND.dtype,
                 )
                 logps_N[rows] = logps_C
                 dot += (coefficients_N[rows].to(dot.dtype) * logps_C).sum()
                 grads.add(rows, dlogits_CV, weight)
-        ctx.save_for_backward(grads.hidden, grads.weight, grads.bias)
+        ctx.save_for_backward(grads.hidden, grads.of_weight(), grads.bias)
         ctx.dtypes = (weight_VD.dtype, bias_V.dtype if bias_V is not None else None)
         ctx.mark_non_differentiable(logps_N)
         return dot, logps_N
@@ -154,11 +162,17 @@ class _LinearLogps(torch.autograd.Function):
         hidden, weight, bias = ctx.saved_tensors
         weight_dtype, bias_dtype = ctx.dtypes
         return (
-            None if hidden is None else hidden * grad_dot.to(hidden.dtype),
-            None if weight is None else (weight * grad_dot).to(weight_dtype),
-            None if bias is None else (bias * grad_dot).to(bias_dtype),
+            # A factor that is rounded to bf16 would be wrong for all of them in the same way.
+            None if hidden is None else _times(hidden.to(grad_dot.dtype), grad_dot, hidden.dtype),
+            None if weight is None else _times(weight, grad_dot, weight_dtype),
+            None if bias is None else _times(bias, grad_dot, bias_dtype),
             *(None,) * 3,
         )
+
+
+def _times(wide: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
+    """``wide * factor``, rounded once, in one pass."""
+    return torch.mul(wide, factor, out=torch.empty_like(wide, dtype=dtype))
 
 
 class _Gradients:
@@ -174,20 +188,49 @@ class _Gradients:
         wide = _wide(hidden_ND.dtype)
         self._source = hidden_ND
         self.hidden = torch.empty_like(hidden_ND) if needed[0] else None
-        self.weight = torch.zeros_like(weight_VD, dtype=wide) if needed[1] else None
+        self.weight: Tensor | None = None
+        self._like = weight_VD if needed[1] else None
         self.bias = (
             torch.zeros_like(bias_V, dtype=wide) if bias_V is not None and needed[2] else None
         )
 
+    def of_weight(self) -> Tensor | None:
+        """The weight's gradient: of 0 where there was no row, None where none is wanted."""
+        if self.weight is None and self._like is not None:
+            return torch.zeros_like(self._like, dtype=_wide(self._source.dtype))
+        return self.weight
+
     def add(self, rows: slice, dlogits_CV: Tensor, weight_VD: Tensor) -> None:
-        """Add one chunk's share; ``dlogits_CV`` is wide, the products are not."""
+        """Add one chunk's share; what is multiplied is as narrow as the hidden states."""
         narrow_CV = dlogits_CV.to(self._source.dtype)
         if self.hidden is not None:
             self.hidden[rows] = narrow_CV @ weight_VD
-        if self.weight is not None:
-            self.weight += _product(narrow_CV.T, self._source[rows])
+        if self._like is not None:
+            part_VD = _product(narrow_CV.T, self._source[rows])
+            self.weight = part_VD if self.weight is None else self.weight.add_(part_VD)
         if self.bias is not None:
             self.bias += dlogits_CV.sum(0)
+
+
+def _chunk(
+    raw_CV: Tensor,
+    targets_C: Tensor,
+    coefficients_C: Tensor,
+    finish: Finish,
+    narrow: torch.dtype | None,
+) -> tuple[Tensor, Tensor]:
+    """Log-probs and gradient of one chunk: on a GPU by the kernel, the gradient in ``narrow``.
+
+    ``narrow`` is None where the gradient itself is summed and has to be wide.
+    """
+    if not raw_CV.is_cuda or narrow is None or raw_CV.dtype == torch.float64:
+        return _one_chunk(raw_CV, targets_C, coefficients_C, finish)
+    # Triton comes with torch where there is a GPU, and only there.
+    from tunesmith.kernels.softmax_gradient import logps_and_gradient
+
+    return logps_and_gradient(
+        raw_CV, targets_C, coefficients_C, scale=finish.scale, cap=finish.cap, dtype=narrow
+    )
 
 
 def _one_chunk(

@@ -22,7 +22,7 @@ def trained(dtype, n_steps, *, on_device, scalars=False, shape=(37, 41)):
         optimizer.on_device = lambda _parameter: True
     else:
         optimizer.on_device = lambda _parameter: False
-    for step in range(n_steps):
+    for _ in range(n_steps):
         parameter.grad = torch.randn(shape, generator=draw).to(dtype).to(DEVICE)
         if scalars:
             optimizer.grad_scale = torch.tensor(3.0, device=DEVICE)
