@@ -162,6 +162,7 @@ COMMANDS: dict[str, str] = {
     "generate": "tunesmith.cli.serve:generate",
     "chat": "tunesmith.cli.serve:chat",
     "merge": "tunesmith.cli.export:merge",
+    "cache": "tunesmith.cli.cache:cache",
     "config": "tunesmith.cli.explain:config",
     "doctor": "tunesmith.cli.doctor:doctor",
 }
@@ -177,6 +178,7 @@ COMMAND_HELP: dict[str, str] = {
     "generate": "Answer prompts with a trained model.",
     "chat": "Talk to a trained model in the terminal.",
     "merge": "Fold an adapter into its base model.",
+    "cache": "Look into the cache of prepared data, and clear it.",
     "config": "Validate and explain configs, and print their schema.",
     "doctor": "This machine, its versions, and what would be used.",
 }
@@ -191,7 +193,6 @@ COMMAND_ALIASES: dict[str, str] = {
 
 UNBUILT_COMMANDS: frozenset[str] = frozenset(
     {
-        "cache",
         "consolidate",
         "delinearize-llama4",
         "fetch",

@@ -177,6 +177,7 @@ def upgrade(draft: Draft) -> None:
     for name in legacy_keys() - _RENAMED.keys():
         if (name,) in draft.old_booleans:
             draft.values[name] = draft.old_booleans[(name,)]
+    draft.drop(("$schema",))  # for editors
     _rename(draft)
     _ignore(draft)
     _refuse(draft)

@@ -6,6 +6,7 @@ that matter, and the source code of every stage. Nothing depends on a time or a 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 from tunesmith.config.data import DatasetEntry
 from tunesmith.data.facts import LAYOUT
 from tunesmith.data.formats.load import load_format
+from tunesmith.data.render import RenderSettings
 from tunesmith.data.sources import Location
 from tunesmith.data.store import hash_file
 from tunesmith.errors import DataError
@@ -27,7 +29,7 @@ Recipe = dict[str, Any]
 
 _LATER_STAGES = {
     *("batch.py", "collate.py", "inspect.py", "mixing.py", "packing.py", "stream.py"),
-    *("catalogue.py", "live.py"),
+    *("catalogue.py", "recipes.py", "live.py"),
 }
 """Files of this package that only read what is prepared."""
 
@@ -46,7 +48,10 @@ def code_digest() -> str:
 
 
 def set_recipe(
-    entry: DatasetEntry, location: Location, render_digest: str, parameters: Mapping[str, Any]
+    entry: DatasetEntry,
+    location: Location,
+    settings: RenderSettings,
+    parameters: Mapping[str, Any],
 ) -> Recipe:
     """What the rendered samples of one data set depend on."""
     return {
@@ -57,9 +62,22 @@ def set_recipe(
         "files": [[str(path), hash_file(path)] for path in location.files],
         "given": location.saved.digest() if location.saved is not None else None,
         "format": _format_digest(entry),
-        "render": render_digest,
+        "render": {"digest": settings.digest, **_render_parts(settings)},
         "parameters": dict(parameters),
     }
+
+
+def _render_parts(settings: RenderSettings) -> Recipe:
+    """What the digest of the settings is made of, so that a change can be named."""
+    parts = {
+        item.name: getattr(settings, item.name)
+        for item in dataclasses.fields(settings)
+        if item.name not in ("tokenizer_path", "template", "now")
+    }
+    template = settings.template
+    parts["template"] = template and [template.name, template.digest]
+    plain: Recipe = json.loads(json.dumps(parts, sort_keys=True, default=str))
+    return plain
 
 
 def whole_recipe(sets: Sequence[Recipe], parameters: Mapping[str, Any]) -> Recipe:

@@ -39,6 +39,10 @@ class WindowSource(Protocol):
         """Windows far behind ``number`` are not needed any more."""
         ...
 
+    def close(self) -> None:
+        """No window is asked for soon: end what prepares them."""
+        ...
+
 
 class WindowStream:
     """Batches of a stream: a pure function of (windows, seed, step), like those of a ``MapStream``.
@@ -78,6 +82,7 @@ class WindowStream:
                 yield batches
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            self._windows.close()
 
     def step_batches(self, step: int) -> list[Batch]:
         """This rank's micro-batches of one step."""

@@ -178,9 +178,7 @@ def recipes_of(
             "seed": request.seed if dataset.entry.shards else None,
             "weigh": request.weigh_version,
         }
-        recipes.append(
-            set_recipe(dataset.entry, dataset.location, dataset.settings.digest, parameters)
-        )
+        recipes.append(set_recipe(dataset.entry, dataset.location, dataset.settings, parameters))
     return recipes
 
 

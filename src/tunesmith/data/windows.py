@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -111,6 +112,8 @@ class Windows:
         except _PassEnded:
             self._note_end(number)
             return self.open(0)
+        with suppress(OSError):
+            os.utime(self.folder)  # the time of use, by which the cache is cleaned
         ledger = Ledger.from_json(json.loads((folder / LEDGER).read_text(encoding="utf-8")))
         return PreparedSplit(folder, TRAIN), ledger
 

@@ -12,7 +12,6 @@ from tunesmith.config import read
 from tunesmith.config.read import LoadedConfig
 from tunesmith.config.schema import RunConfig
 from tunesmith.data.samples import TokenSample
-from tunesmith.data.stream import MapStream
 from tunesmith.dist import runtime
 from tunesmith.dist.mesh import Mesh
 from tunesmith.export.merge import merge as fold
@@ -20,6 +19,7 @@ from tunesmith.launch import local
 from tunesmith.runs.evaluate import evaluate as evaluate_run
 from tunesmith.runs.plan import RunPlan, make_plan
 from tunesmith.runs.prepare import prepare, prepare_preview
+from tunesmith.runs.streams import training_stream
 from tunesmith.runs.train import Result
 from tunesmith.runs.watchers import Watchers
 
@@ -59,7 +59,7 @@ def steps(config: Config, n: int) -> list[list[str]]:
     parsed = _config(config)
     material = prepare(parsed)
     order = make_plan(parsed, material.facts(runtime.detect())).train_order
-    stream = MapStream(material.train, order, Mesh.single("cpu"))
+    stream = training_stream(material.train, material.windows, order, Mesh.single("cpu"))
     return [stream.rows(step) for step in range(min(n, stream.steps))]
 
 

@@ -12,6 +12,7 @@ from tunesmith.data.cache import PreparedSplit
 from tunesmith.data.ledger import Ledger
 from tunesmith.data.records import Lint
 from tunesmith.data.templates import ChatTemplate
+from tunesmith.data.windows import Windows
 from tunesmith.models.facts import Architecture
 from tunesmith.models.source import LocatedModel
 from tunesmith.runs.estimate import Estimate
@@ -25,7 +26,8 @@ class Material:
     ``template`` is the chat template that is saved with the model (None: no data set uses one).
     ``stop_ids`` end a turn; ``stops_expected`` says whether any format of the run trains one.
     ``identity`` names base and data by content. ``estimate`` stands for the whole
-    data in a plan where only a sample is prepared.
+    data in a plan where only a sample is prepared. ``windows`` are those of a stream, and ``train``
+    is the first of them then; None where all data is prepared before it trains.
     """
 
     base: LocatedModel
@@ -41,12 +43,18 @@ class Material:
     identity: Mapping[str, str]
     from_cache: bool
     estimate: Estimate | None = None
+    windows: Windows | None = None
 
     @property
     def pad_id(self) -> int:
         """The id that fills micro-batches up; it never weighs anything."""
         pad = self.tokenizer.pad_token_id
         return int(pad) if pad is not None else 0
+
+    def _note(self) -> str:
+        if self.windows is not None:
+            return "the first window of a stream"
+        return self.estimate.note if self.estimate else ""
 
     def facts(self, environment: Environment) -> Facts:
         """What a plan is made from."""
@@ -58,6 +66,7 @@ class Material:
             held_out=data.held_out,
             pad_id=self.pad_id,
             identity=self.identity,
-            estimated=self.estimate is not None,
-            note=self.estimate.note if self.estimate else "",
+            estimated=self.estimate is not None or self.windows is not None,
+            note=self._note(),
+            streams=self.windows is not None,
         )

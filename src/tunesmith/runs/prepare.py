@@ -56,7 +56,7 @@ def prepare(
     """
     base = locate(config.model)
     tokenizer = load_tokenizer(base, config.tokenizer)
-    request = _request(config, base, tokenizer, (given,) if given is not None else ())
+    request = request_of(config, tokenizer, (given,) if given is not None else ())
     if config.data.streaming:
         return _stream(config, base, tokenizer, request, progress)
     return _material(config, base, tokenizer, request, prepare_data(request, progress))
@@ -74,7 +74,7 @@ def prepare_sample(config: RunConfig, limit: int, *, given: Rows | None = None) 
         return prepare(config, given=given)
     base = locate(config.model)
     tokenizer = load_tokenizer(base, config.tokenizer)
-    whole = _request(config, base, tokenizer, (given,) if given is not None else ())
+    whole = request_of(config, tokenizer, (given,) if given is not None else ())
     found = find(whole)
     if found is not None:
         return _material(config, base, tokenizer, whole, found)
@@ -82,11 +82,11 @@ def prepare_sample(config: RunConfig, limit: int, *, given: Rows | None = None) 
     rows = tuple(head.rows for head in heads)
     training = heads[: len(config.data.datasets)]
     if all(head.total <= limit for head in training):
-        request = _request(config, base, tokenizer, rows)
+        request = request_of(config, tokenizer, rows)
         prepared = prepare_data(request)
         stands = as_it_is(prepared.train, prepared.held_out, training)
     else:
-        request = _request(_unsplit(config), base, tokenizer, rows)
+        request = request_of(_unsplit(config), tokenizer, rows)
         prepared = prepare_data(request)
         accounts = prepared.ledger.accounts[: len(training)]
         wanted = HoldOut(config.data.val_set_size, config.batch.seed)
@@ -103,10 +103,10 @@ def prepare_preview(config: RunConfig, limit: int) -> PreparedSplit:
     config = _unsplit(config)
     base = locate(config.model)
     tokenizer = load_tokenizer(base, config.tokenizer)
-    found = find(_request(config, base, tokenizer, ()))
+    found = find(request_of(config, tokenizer, ()))
     if found is None:
         rows = tuple(head.rows for head in _heads(config, limit, None, count=False))
-        found = prepare_data(_request(config, base, tokenizer, rows))
+        found = prepare_data(request_of(config, tokenizer, rows))
     return found.train
 
 
@@ -130,13 +130,10 @@ def _heads(
     return tuple(heads)
 
 
-def _request(
-    config: RunConfig,
-    base: LocatedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    given: tuple[Rows | None, ...],
+def request_of(
+    config: RunConfig, tokenizer: PreTrainedTokenizerFast, given: tuple[Rows | None, ...]
 ) -> PrepareRequest:
-    """All that the prepared data depends on."""
+    """All that the prepared data of a config depends on; ``given`` rows stand for its data sets."""
     objective: Objective = registry("objectives").load("sft")()  # type: ignore[operator]
     folder, digest = keep_tokenizer(tokenizer)
     entries = (*config.data.datasets, *config.data.test_datasets)
