@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,19 +11,13 @@ import click
 
 from tunesmith.cli.failure import problem_lines, show_notices
 from tunesmith.cli.migrate import migrate
-from tunesmith.cli.options import OVERRIDE_SETTINGS, takes_overrides
-from tunesmith.config.docs import (
-    Explanation,
-    json_schema,
-    keys_like,
-    markdown,
-)
-from tunesmith.config.docs import (
-    explain as explain_key,
-)
-from tunesmith.config.environment import Environment, named_machine
+from tunesmith.cli.options import OVERRIDE_SETTINGS, Request, takes_files, takes_overrides
+from tunesmith.config.docs import markdown
+from tunesmith.config.environment import named_machine
+from tunesmith.config.explain import Explanation, rows_like
+from tunesmith.config.explain import explain as explain_key
+from tunesmith.config.json_schema import json_schema
 from tunesmith.config.overrides import Override
-from tunesmith.config.read import load
 from tunesmith.config.schema import RunConfig
 from tunesmith.errors import ConfigError, ExitCode, Problem
 
@@ -36,45 +30,50 @@ def config() -> None:
 config.add_command(migrate)
 
 
-@config.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@config.command(context_settings=OVERRIDE_SETTINGS)
+@takes_files
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a file.")
 @click.option("--machine", metavar="NAME", help="Check against this machine: h100, a100-80x8, ...")
 @click.option("--lenient", is_flag=True, help="Unknown keys are notices.")
 @click.option("--strict-keys", is_flag=True, help="Keys without effect are problems.")
 def validate(
-    *, files: Sequence[str], as_json: bool, machine: str | None, lenient: bool, strict_keys: bool
+    *,
+    words: tuple[list[str], list[Override]],
+    as_json: bool,
+    machine: str | None,
+    lenient: bool,
+    strict_keys: bool,
 ) -> int:
     """Every problem of every FILE at once, without torch, model or network. `-` is stdin."""
-    environment = named_machine(machine) if machine else None
-    verdicts = [
-        verdict(file, environment=environment, lenient=lenient, strict_keys=strict_keys)
-        for file in files
-    ]
-    for found in verdicts:
+    files, overrides = words
+    if machine:
+        named_machine(machine)  # a wrong name is no problem of the files
+    right = True
+    for file in files:
+        request = Request(file, tuple(overrides), lenient, strict_keys, machine)
+        found = verdict(request)
+        right = right and found["ok"]
         if as_json:
             click.echo(json.dumps(found))
         else:
             _show(found)
-    right = all(found["ok"] for found in verdicts)
     return int(ExitCode.DONE if right else ExitCode.WRONG_INPUT)
 
 
-def verdict(
-    file: str, *, environment: Environment | None, lenient: bool, strict_keys: bool
-) -> dict[str, Any]:
+def verdict(request: Request) -> dict[str, Any]:
     """What ``config validate --json`` prints for one file."""
     problems: Sequence[Problem] = ()
     notices: list[str] = []
     deferred: list[str] = []
     try:
-        loaded = load(file, lenient=lenient, strict_keys=strict_keys, environment=environment)
+        loaded = request.read(request.environment)
         notices, deferred = loaded.notices, loaded.deferred
     except ConfigError as error:
-        problems = error.problems or [Problem("yaml", error.message, error.hint, file=file)]
+        unplaced = Problem("yaml", error.message, error.hint, file=request.path)
+        problems = error.problems or [unplaced]
         notices = list(error.notices)
     return {
-        "file": file,
+        "file": request.path,
         "ok": not problems,
         "problems": [_plain(problem) for problem in problems],
         "notices": notices,
@@ -84,7 +83,7 @@ def verdict(
 
 def _plain(problem: Problem) -> dict[str, Any]:
     whole = asdict(problem)
-    names = ("code", "key", "line", "column", "message", "fix", "edit")
+    names = ("code", "key", "file", "line", "column", "message", "fix", "edit")
     return {name: whole[name] for name in names}
 
 
@@ -98,7 +97,7 @@ def _show(found: dict[str, Any]) -> None:
     number = len(found["problems"])
     click.echo(f"{found['file']}: {number} problem{'s' if number > 1 else ''}")
     for problem in found["problems"]:
-        for line in problem_lines(Problem(**problem, file=found["file"]), single=False):
+        for line in problem_lines(Problem(**problem), single=False):
             click.echo(line)
     show_notices(found["notices"])
 
@@ -117,41 +116,66 @@ def schema(*, as_markdown: bool) -> None:
 @click.argument("key")
 @click.argument("file", required=False)
 @takes_overrides
+@click.option("--machine", metavar="NAME", help="Decide for this machine: h100, a100-80x8, ...")
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
-def explain(*, key: str, file: str | None, overrides: Sequence[Override], as_json: bool) -> None:
-    """What KEY means, its type and default; with FILE its value there and who set it."""
-    found = explain_key(key, load(file, overrides) if file else None)
+def explain(
+    *,
+    key: str,
+    file: str | None,
+    overrides: tuple[Override, ...],
+    machine: str | None,
+    as_json: bool,
+) -> None:
+    """What KEY means and what it is checked with; with FILE its value there and who set it.
+
+    KEY may be an old name or another tool's: it leads to the one that is read.
+    """
+    if file is None and (machine or overrides):
+        raise click.UsageError("`--machine` and values of keys need a FILE.")
+    request = Request(file or "", overrides, machine=machine)
+    found = explain_key(key, request.read(request.environment) if file else None)
     if as_json:
         click.echo(json.dumps(found.to_json()))
         return
     for label, text in _lines(found):
         if text:
-            click.echo(f"{click.style(f'{label:9}', bold=True)} {text}")
+            click.echo(f"{click.style(f'{label:12}', bold=True)} {text}")
 
 
-def _lines(found: Explanation) -> list[tuple[str, str]]:
-    return [
-        ("key", found.key),
-        ("meaning", found.meaning),
-        ("type", found.type),
-        ("default", found.default),
-        ("value", found.value),
-        ("set by", found.source),
-        ("effect", found.effect or (f"none while {found.needs}" if found.needs else "")),
-        ("read by", ", ".join(found.readers)),
-        ("section", found.section),
-    ]
+def _lines(found: Explanation) -> Iterator[tuple[str, str]]:
+    yield "asked", found.asked
+    yield "key", found.key
+    yield "state", found.state
+    yield "meaning", found.meaning
+    yield "type", found.type
+    yield "default", found.default
+    yield "value", found.value
+    yield "set by", found.source
+    yield "effect", found.effect or (f"none while {found.needs}" if found.needs else "")
+    yield "read by", ", ".join(found.readers)
+    yield "section", found.section
+    for number, rule in enumerate(found.rules):
+        yield "" if number else "checked with", rule
+    for text in found.deferred:
+        yield "not checked", f"{text} (name it with --machine)"
 
 
 @config.command()
 @click.argument("pattern", default="")
-def keys(*, pattern: str) -> None:
-    """The keys whose name or meaning holds PATTERN; all of them without it."""
-    rows = keys_like(pattern)
+@click.option("--read", "only_read", is_flag=True, help="Only keys that are read.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a key.")
+def keys(*, pattern: str, only_read: bool, as_json: bool) -> None:
+    """The keys whose name or meaning holds PATTERN, and the state of those that are not read."""
+    rows = [(row, state) for row, state in rows_like(pattern) if not only_read or state == "read"]
     if not rows:
         raise ConfigError(
             f"no key holds `{pattern}`", hint="`tunesmith config keys` lists all", where=pattern
         )
-    width = max(len(row.key) for row in rows)
-    for row in rows:
-        click.echo(f"{row.key:{width}}  {row.type}; default {row.default}. {row.meaning}")
+    width = max(len(row.key) for row, _ in rows)
+    for row, state in rows:
+        if as_json:
+            click.echo(json.dumps({**asdict(row), "state": state}))
+        elif state == "read":
+            click.echo(f"{row.key:{width}}  {row.type}; default {row.default}. {row.meaning}")
+        else:
+            click.echo(f"{row.key:{width}}  {click.style(state, dim=True)}")

@@ -3,22 +3,98 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
 from typing import Any, TypeVar
 
 import click
 
+from tunesmith.cli.failure import show_notices
+from tunesmith.config.environment import Environment, named_machine
 from tunesmith.config.flat import leaves
 from tunesmith.config.overrides import Override, parse_value
+from tunesmith.config.read import LoadedConfig, load
 from tunesmith.config.section import takes
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _TRUTH = {"true", "false", "yes", "no", "on", "off", "auto", "null"}
+OVERRIDE_SETTINGS: dict[str, Any] = {"ignore_unknown_options": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The config that a command was asked to read, and how strictly."""
+
+    path: str
+    overrides: tuple[Override, ...] = ()
+    lenient: bool = False
+    strict_keys: bool = False
+    machine: str | None = None
+
+    @property
+    def environment(self) -> Environment | None:
+        """The machine that ``--machine`` names; None where it names none."""
+        return named_machine(self.machine) if self.machine else None
+
+    def load(self) -> LoadedConfig:
+        """The config, its notices shown.
+
+        Raises:
+            ConfigError: with every problem; also those of the machine, where one is named.
+        """
+        loaded = self.read(self.environment)
+        show_notices(loaded.notices)
+        return loaded
+
+    def read(
+        self, environment: Environment | None = None, more: Sequence[Override] = ()
+    ) -> LoadedConfig:
+        """The same in silence, for a machine, with ``more`` overrides on top."""
+        return load(
+            self.path,
+            (*self.overrides, *more),
+            lenient=self.lenient,
+            strict_keys=self.strict_keys,
+            environment=environment,
+        )
+
+
+def takes_config(function: Function) -> Callable[..., Any]:
+    """A command's function that gets a ``request``: CONFIG, overrides, and how strictly to read.
+
+    Use it with ``context_settings=OVERRIDE_SETTINGS`` on the command.
+    """
+
+    @click.argument("config")
+    @takes_overrides
+    @click.option("--lenient", is_flag=True, help="Unknown keys are notices.")
+    @click.option("--strict-keys", is_flag=True, help="Keys without effect are errors.")
+    @wraps(function)
+    def command(
+        *,
+        config: str,
+        overrides: tuple[Override, ...],
+        lenient: bool,
+        strict_keys: bool,
+        machine: str | None = None,
+        **rest: Any,
+    ) -> Any:
+        return function(request=Request(config, overrides, lenient, strict_keys, machine), **rest)
+
+    return command
+
+
+def takes_machine(function: Function) -> Function:
+    """A command's function with the option ``--machine``, which ends up in its ``request``."""
+    return click.option(
+        "--machine", metavar="NAME", help="Decide for this machine: h100, rtx4090x2, cpu, ..."
+    )(function)
 
 
 def takes_overrides(function: Function) -> Function:
     """A command's function with one more parameter, ``overrides``: every option that the command
-    itself does not declare, as a tuple of ``Override``.
+    itself does not declare, as a tuple of ``Override``. CONFIG may stand behind them.
 
     Use it with ``context_settings=OVERRIDE_SETTINGS`` on the command.
     """
@@ -28,13 +104,45 @@ def takes_overrides(function: Function) -> Function:
     return argument(function)
 
 
-OVERRIDE_SETTINGS: dict[str, Any] = {"ignore_unknown_options": True}
+def takes_files(function: Function) -> Function:
+    """A command's function with ``words``: (the files, the overrides), in any order."""
+    argument = click.argument(
+        "words",
+        nargs=-1,
+        required=True,
+        type=click.UNPROCESSED,
+        callback=_files_and_overrides,
+        metavar="FILE... [--KEY VALUE]...",
+    )
+    return argument(function)
 
 
 def _parsed(
     ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]
 ) -> tuple[Override, ...]:
-    return tuple(parse_overrides(value))
+    """The overrides of the words. Where an option stood before CONFIG, click took that option for
+    CONFIG: the words are read together then.
+    """
+    name = next((name for name in ("config", "file") if name in ctx.params), "")
+    first = ctx.params.get(name)
+    if not (isinstance(first, str) and first.startswith("--")):
+        return tuple(parse_overrides(value))
+    others, overrides = split_words([first, *value])
+    if len(others) > 1:
+        raise click.UsageError(f"`{others[1]}` belongs to no option.")
+    if not others and name == "config":
+        raise click.UsageError("Missing argument 'CONFIG'.")
+    ctx.params[name] = others[0] if others else None
+    return tuple(overrides)
+
+
+def _files_and_overrides(
+    ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> tuple[list[str], list[Override]]:
+    files, overrides = split_words(value)
+    if not files:
+        raise click.UsageError("Missing argument 'FILE...'.")
+    return files, overrides
 
 
 def parse_overrides(words: Sequence[str]) -> list[Override]:
@@ -43,25 +151,42 @@ def parse_overrides(words: Sequence[str]) -> list[Override]:
     Raises:
         click.UsageError: a word belongs to no option, or an option lacks its value.
     """
+    others, found = split_words(words)
+    if others:
+        raise click.UsageError(f"`{others[0]}` belongs to no option.")
+    return found
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], list[Override]]:
+    """The words that belong to no option, and the overrides that the others spell.
+
+    Raises:
+        click.UsageError: an option lacks its value, or is none.
+    """
+    others: list[str] = []
     found: list[Override] = []
     rest = list(words)
     while rest:
         word = rest.pop(0)
+        if not word.startswith("-") or word == "-":
+            others.append(word)
+            continue
         if not word.startswith("--") or len(word) < 3:
             raise click.UsageError(f"`{word}` belongs to no option.")
         name, equals, text = word[2:].partition("=")
+        source = f"--{name} on the command line"
         key = name.replace("-", "_")
         if equals:
-            found.append(Override(key, parse_value(text)))
+            found.append(Override(key, parse_value(text), source))
         elif _negates(key):
-            found.append(Override(key.removeprefix("no_"), False))
+            found.append(Override(key.removeprefix("no_"), False, source))
         elif _is_flag(key) and not (rest and rest[0].lower() in _TRUTH):
-            found.append(Override(key, True))
+            found.append(Override(key, True, source))
         elif rest and not rest[0].startswith("--"):
-            found.append(Override(key, parse_value(rest.pop(0))))
+            found.append(Override(key, parse_value(rest.pop(0)), source))
         else:
             raise click.UsageError(f"`--{name}` needs a value (or write `--{name}=VALUE`).")
-    return found
+    return others, found
 
 
 def _flat(key: str) -> str:

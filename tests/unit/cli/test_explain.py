@@ -60,6 +60,7 @@ def test_json_is_one_object_a_file(right, wrong, capsys):
     assert second["problems"][0] == {
         "code": "unknown-key",
         "key": "lr",
+        "file": wrong,
         "line": 7,
         "column": 1,
         "message": "there is no key `lr`",
@@ -100,22 +101,66 @@ def test_the_reference_is_markdown(capsys):
 def test_a_key_is_explained_with_a_file_and_an_override(right, capsys):
     assert run(["config", "explain", "lora-r", right, "--lora-r", "16", "--json"]) == ExitCode.DONE
     found = json.loads(capsys.readouterr().out)
-    assert (found["key"], found["value"], found["source"]) == ("lora_r", "16", "command line")
+    assert (found["key"], found["value"]) == ("lora_r", "16")
+    assert found["source"] == "--lora-r on the command line"
     assert run(["config", "explain", "lora-r"]) == ExitCode.DONE
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert lines["default"] == "8"
     assert "value" not in lines
 
 
-def test_an_unknown_key_is_refused(capsys):
-    assert run(["config", "explain", "lr"]) == ExitCode.WRONG_INPUT
-    assert "did you mean `learning_rate`?" in capsys.readouterr().err
+def test_another_word_leads_to_the_key_and_nonsense_is_refused(capsys):
+    assert run(["config", "explain", "lr"]) == ExitCode.DONE
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert (lines["asked"], lines["key"]) == ("lr", "learning_rate")
+    assert run(["config", "explain", "xyzzy"]) == ExitCode.WRONG_INPUT
+    assert "there is no key `xyzzy`" in capsys.readouterr().err
+
+
+def test_explaining_for_a_machine_decides_what_waits_for_it(right, capsys):
+    assert run(["config", "explain", "bf16", right]) == ExitCode.DONE
+    assert "not checked  bf16: true" in capsys.readouterr().out
+    assert run(["config", "explain", "bf16", right, "--machine", "h100"]) == ExitCode.DONE
+    assert "not checked" not in capsys.readouterr().out
+    assert run(["config", "explain", "bf16", right, "--machine", "t4"]) == ExitCode.WRONG_INPUT
+    assert run(["config", "explain", "bf16", "--machine", "t4"]) == ExitCode.WRONG_INPUT
+    assert "need a FILE" in capsys.readouterr().err
+
+
+def test_a_key_that_is_not_read_says_what_becomes_of_it(capsys):
+    assert run(["config", "explain", "flash_attention"]) == ExitCode.DONE
+    assert "asked        flash_attention (an old spelling" in capsys.readouterr().out
+    assert run(["config", "explain", "s2_attention"]) == ExitCode.DONE
+    assert "state        refused: " in capsys.readouterr().out
+
+
+def test_values_on_the_command_line_are_validated_with_every_file(right, tmp_path, capsys):
+    other = tmp_path / "other.yaml"
+    other.write_text(RIGHT)
+    words = ["config", "validate", "--lora-r", "0", right, str(other), "--seed", "3", "--json"]
+    assert run(words) == ExitCode.WRONG_INPUT
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [verdict["file"] for verdict in found] == [right, str(other)]
+    for verdict in found:
+        (problem,) = verdict["problems"]
+        assert (problem["file"], problem["key"]) == ("--lora-r on the command line", "lora_r")
+    assert run(["config", "validate", "--seed", "3"]) == ExitCode.WRONG_INPUT
+    assert "Missing argument 'FILE...'" in capsys.readouterr().err
 
 
 def test_keys_are_listed_by_pattern(capsys):
-    assert run(["config", "keys", "warmup"]) == ExitCode.DONE
+    assert run(["config", "keys", "warmup", "--read"]) == ExitCode.DONE
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
         "warmup_steps",
         "warmup_ratio",
     ]
     assert run(["config", "keys", "xyzzy"]) == ExitCode.WRONG_INPUT
+
+
+def test_keys_that_are_not_read_are_listed_with_their_state(capsys):
+    assert run(["config", "keys", "adam_eps"]) == ExitCode.DONE
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("adam_epsilon ")
+    assert any(line.split()[0] == "adam_eps" and "`adam_epsilon`" in line for line in lines)
+    assert run(["config", "keys", "adam_eps", "--json"]) == ExitCode.DONE
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["state"] == "read"
