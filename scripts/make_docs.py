@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 import ast
+import csv
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tunesmith.config import support
+from tunesmith.config.checks.rules import MACHINE_RULES, RULES
 from tunesmith.config.docs import type_in_words, written
 from tunesmith.config.flat import Leaf, leaves
 from tunesmith.config.schema import RunConfig
@@ -27,6 +29,7 @@ SOURCE = ROOT / "src/tunesmith"
 ARCHITECTURE = ROOT / "docs/architecture.md"
 REFERENCE = ROOT / "docs/reference"
 AXOLOTL_KEYS = REFERENCE / "axolotl-keys.txt"
+AXOLOTL_RULES = REFERENCE / "axolotl-rules.tsv"
 MODULES = "<!-- modules: written by scripts/make_docs.py -->", "<!-- modules: end -->"
 LOOP = "<!-- loop: written by scripts/make_docs.py -->", "<!-- loop: end -->"
 GENERATED = "<!-- Written by scripts/make_docs.py from the source; `make docs` writes it anew. -->"
@@ -56,12 +59,29 @@ Each of them is answered; none is dropped in silence. What *your* file uses,
 `tunesmith config validate your.yaml` says.
 """
 
+RULES_HEAD = """
+# Rules between keys
+
+What must hold between the keys of a config, beside the type and the bounds of each. A config that
+breaks one gets a problem with its place, and with the smallest edit that ends it (`edit` in
+`tunesmith config validate --json`: dotted key to new value, null takes the key out). Rules about
+what is not built yet are asked too.
+"""
+AXOLOTL_RULES_HEAD = """
+## What became of axolotl's
+
+axolotl checks its configs with the rules of the first column. Those that are broken or dead there,
+or that only guard a limit of its trainers, are not copied; where it changes a value in silence, the
+plan derives it and says so.
+"""
+
 
 def pages() -> dict[Path, str]:
     """Every generated file and its text."""
     found = {REFERENCE / f"{name}.md": section_page(name) for name in RunConfig.model_fields}
     found[REFERENCE / "README.md"] = index_page()
     found[REFERENCE / "support.md"] = support_page()
+    found[REFERENCE / "rules.md"] = rules_page()
     text = ARCHITECTURE.read_text(encoding="utf-8")
     found[ARCHITECTURE] = between(LOOP, loop_lines(), between(MODULES, module_lines(), text))
     return found
@@ -92,7 +112,7 @@ def index_page() -> str:
     for section in RunConfig.model_fields:
         count = sum(leaf.section == section for leaf in leaves().values())
         lines.append(_row(f"[{section}]({section}.md)", _title(section), str(count)))
-    lines += ["", "[Support of axolotl's keys](support.md)"]
+    lines += ["", "[Rules between keys](rules.md), [support of axolotl's keys](support.md)"]
     return "\n".join(lines) + "\n"
 
 
@@ -151,6 +171,40 @@ def _of_state(state: str, chosen: Mapping[str, str]) -> list[str]:
         label = f"[{what}]({what}.md)" if state == "read" else what
         lines.append(_row(label, " ".join(f"`{path}`" for path in together[what])))
     return lines
+
+
+# --- rules between keys ---------------------------------------------------------------------------
+
+
+def rules_page() -> str:
+    """Our rules, from their docstrings, and what became of each of axolotl's."""
+    lines = [GENERATED, RULES_HEAD, *_table("rule", "what must hold", "keys")]
+    for rule in RULES:
+        lines.append(_row(f"`{rule.check.__name__}`", _said(rule.check), _listed(rule.keys)))
+    lines += ["", "With `--machine`, or on the machine itself:", ""]
+    lines += _table("rule", "what must hold", "keys")
+    for machine in MACHINE_RULES:
+        row = f"`{machine.check.__name__}`", _said(machine.check), _listed(machine.keys)
+        lines.append(_row(*row))
+    lines += [AXOLOTL_RULES_HEAD, *_table("", "axolotl's rule", "here", "")]
+    for found in axolotl_rules():
+        ours = _listed(found["our rules"].split()) or found["answer"]
+        lines.append(_row(found["rule"], found["what axolotl does"], ours, found["note"]))
+    return "\n".join(lines) + "\n"
+
+
+def axolotl_rules() -> list[dict[str, str]]:
+    """axolotl's rules by number, each with what became of it."""
+    with AXOLOTL_RULES.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def _said(function: Callable[..., object]) -> str:
+    return " ".join((function.__doc__ or "").partition("\n\n")[0].split()).replace("``", "`")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " ".join(f"`{name}`" for name in names)
 
 
 # --- the modules ----------------------------------------------------------------------------------
