@@ -6,7 +6,18 @@ from typing import Literal
 
 from tunesmith.config.section import Section, key
 
-ProbeName = Literal["conservation", "stops", "isolation", "loss", "coverage"]
+ProbeName = Literal[
+    "conservation",
+    "stops",
+    "serving",
+    "isolation",
+    "loss",
+    "invariance",
+    "coverage",
+    "longest",
+    "resume",
+    "export",
+]
 
 
 class PreflightSection(Section):

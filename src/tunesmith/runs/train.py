@@ -115,6 +115,9 @@ def preflight(
         stop_ids=material.stop_ids,
         pad_id=material.pad_id,
         stops_expected=material.stops_expected,
+        tokenizer=material.tokenizer,
+        template=material.template,
+        base=material.base if assembled.from_base else None,
     )
     return probe(subject, skip=plan.config.preflight.skip, tell=watchers.probed)
 

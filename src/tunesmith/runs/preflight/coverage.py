@@ -30,7 +30,7 @@ def probe_coverage(subject: Subject) -> str:
             adapter does not train.
     """
     parameters = trainable_state(subject.run.policy)
-    with _nudged(list(parameters.values())):
+    with nudged(list(parameters.values())):
         _backward(subject)
         still = [name for name, p in parameters.items() if p.grad is None or not p.grad.any()]
     if still and not subject.plan.architecture.n_experts:
@@ -46,7 +46,7 @@ def probe_coverage(subject: Subject) -> str:
 
 
 @contextmanager
-def _nudged(parameters: list[Tensor]) -> Iterator[None]:
+def nudged(parameters: list[Tensor]) -> Iterator[None]:
     """Parameters that are all zero (LoRA's B) hold small numbers inside, zero again afterwards.
 
     Behind a B of zero its A has no gradient, which would look like a frozen module.
@@ -70,13 +70,9 @@ def _backward(subject: Subject) -> None:
     run = subject.run
     rows = subject.excerpts(ROWS, TOKENS)
     batch = collate(rows, index=(0, 0), capacity=TOKENS)
-    totals: dict[str, float] = {}
-    for sample in rows:
-        for name, weight in run.objective.weights(sample).items():
-            totals[name] = totals.get(name, 0.0) + weight
     run.policy.train()
     run.policy.zero_grad(set_to_none=True)
-    run.forward_backward([batch], totals)
+    run.forward_backward([batch], subject.totals(rows))
 
 
 def _find_again(subject: Subject, parameters: dict[str, Tensor]) -> str:

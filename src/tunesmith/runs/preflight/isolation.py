@@ -11,6 +11,8 @@ from tunesmith.data.collate import collate
 from tunesmith.data.samples import TokenSample
 from tunesmith.errors import ProbeError
 from tunesmith.models.policy import Want
+from tunesmith.models.state import trainable_state
+from tunesmith.runs.preflight.coverage import nudged
 from tunesmith.runs.preflight.probe import Subject, excerpt
 
 TOKENS = 96
@@ -39,14 +41,52 @@ def probe_isolation(subject: Subject) -> str:
             hint="set sample_packing: false, or another attn_implementation, and report the model",
             where=subject.plan.attention.value,
         )
+    _gradient_stays(subject, (one, other, two), tolerance)
     exact = "not by a bit" if moved == 0 else f"by {moved:.1g} at most, from its experts' rounding"
-    return f"changing one document moves its neighbour {exact}"
+    return f"changing one document moves its neighbour and its gradient {exact}"
+
+
+def _gradient_stays(
+    subject: Subject, documents: tuple[TokenSample, TokenSample, TokenSample], tolerance: float
+) -> None:
+    """Raise unless the gradient of the second document's loss is the same behind either first."""
+    one, other, two = documents
+    with nudged(list(trainable_state(subject.run.policy).values())):
+        before = _gradient_of_second(subject, one, two)
+        after = _gradient_of_second(subject, other, two)
+    for name, gradient in before.items():
+        moved = float((gradient.float() - after[name].float()).abs().max())
+        if moved > tolerance * max(1.0, float(gradient.float().abs().max())):
+            raise ProbeError(
+                f"packed documents see each other in the backward pass: changing {one.source} "
+                f"moved the gradient that {two.source} gives `{name}` by {moved:.2g}",
+                hint="set sample_packing: false, or another attn_implementation, and report it",
+                where=name,
+            )
+
+
+def _gradient_of_second(
+    subject: Subject, first: TokenSample, second: TokenSample
+) -> dict[str, Tensor]:
+    """The gradients when the second document alone trains."""
+    run = subject.run
+    run.policy.eval()
+    run.policy.zero_grad(set_to_none=True)
+    silent = TokenSample(first.input_ids, (), first.source)
+    capacity = max(len(first), len(second))
+    rows = [silent, second]
+    run.forward_backward([collate(rows, index=(0, 0), capacity=capacity)], subject.totals(rows))
+    return {
+        name: parameter.grad.detach().clone()
+        for name, parameter in trainable_state(run.policy).items()
+        if parameter.grad is not None
+    }
 
 
 def _two_documents(subject: Subject) -> tuple[TokenSample, TokenSample]:
-    """Two rows of the data, or one row twice where there is only one."""
-    found = [excerpt(sample, TOKENS) for sample in subject.samples(2)]
-    return found[0], found[-1]
+    """Two rows of the data, or one row twice where there is only one; the second one trains."""
+    (first,) = subject.samples(1)
+    return excerpt(first, TOKENS), subject.excerpts(2, TOKENS)[-1]
 
 
 def _changed(ids: NDArray[np.int32], vocab: int) -> NDArray[np.int32]:

@@ -46,10 +46,7 @@ def _our_loss(subject: Subject, samples: list[TokenSample]) -> float:
     run.policy.eval()
     with torch.no_grad():
         loss = run.objective.loss(run.policy, batch)
-    totals = dict.fromkeys(loss.sums, 0.0)
-    for sample in samples:
-        for name, weight in run.objective.weights(sample).items():
-            totals[name] += weight
+    totals = subject.totals(samples)
     return sum(float(value) / totals[name] for name, value in loss.sums.items())
 
 

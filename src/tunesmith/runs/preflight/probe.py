@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from tunesmith.checkpoint.weights import ModelFiles
 from tunesmith.data.cache import PreparedSplit
 from tunesmith.data.ledger import Ledger
 from tunesmith.data.samples import TokenSample
 from tunesmith.data.stream import MapStream
+from tunesmith.data.templates import ChatTemplate
 from tunesmith.engine.run import Run
 from tunesmith.errors import ProbeError
+from tunesmith.models.source import LocatedModel
 from tunesmith.runs.plan import RunPlan
 
 
@@ -26,6 +29,8 @@ class Subject:
     ``stream`` draws from ``train`` as the run's own does. ``files`` writes what a checkpoint's top
     level holds. ``stop_ids`` are the ids that end a turn; ``stops_expected`` is false where no
     format of the run writes one (segments without special tokens, ends that are left untrained).
+    ``template`` is saved with the model, None without a chat template; ``base`` is what was loaded,
+    None where a module was handed in.
     """
 
     run: Run
@@ -37,6 +42,17 @@ class Subject:
     stop_ids: frozenset[int]
     pad_id: int
     stops_expected: bool
+    tokenizer: PreTrainedTokenizerFast
+    template: ChatTemplate | None
+    base: LocatedModel | None
+
+    def totals(self, rows: Iterable[TokenSample]) -> dict[str, float]:
+        """The named weights of the rows together."""
+        totals: dict[str, float] = {}
+        for sample in rows:
+            for name, weight in self.run.objective.weights(sample).items():
+                totals[name] = totals.get(name, 0.0) + weight
+        return totals
 
     def samples(self, limit: int) -> Iterator[TokenSample]:
         """The first ``limit`` rows of the first epoch, in training order."""

@@ -1,0 +1,131 @@
+"""Save, go on, load what was saved, go on again: both ways end with the same weights."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tunesmith.checkpoint.load import read, restore
+from tunesmith.checkpoint.save import CheckpointStore
+from tunesmith.checkpoint.state import TrainState
+from tunesmith.checkpoint.weights import ADAPTER, NamedTensors, n_bytes
+from tunesmith.data.collate import collate
+from tunesmith.engine.step import train_step
+from tunesmith.errors import ProbeError
+from tunesmith.models.state import fill_adapter, full_state, trainable_state
+from tunesmith.runs.preflight.probe import Subject
+
+ROWS = 2
+TOKENS = 64
+
+REHEARSED_BYTES = 2_000_000_000
+"""Larger states are not rehearsed: writing and reading them would take minutes."""
+
+
+def probe_resume(subject: Subject) -> str:
+    """How a step after loading compares with the same step without, in a scratch folder.
+
+    Raises:
+        ProbeError: the weights differ; names the first tensor.
+    """
+    run = subject.run
+    trained = trainable_state(run.policy)
+    size = 4 * sum(n_bytes(parameter) for parameter in trained.values())
+    if subject.plan.config.checkpoint.weights_only:
+        return "not rehearsed: save_only_model leaves nothing to resume"
+    if size > REHEARSED_BYTES or run.stream.steps < 2:
+        return f"not rehearsed: {_why_not(size)}"
+    with _untouched(subject, trained), tempfile.TemporaryDirectory(prefix="tunesmith-") as scratch:
+        store = CheckpointStore(
+            Path(scratch), subject.files, run.optimizer, extra=run.scale.to_json
+        )
+        _step(subject, 0)
+        folder = store.save(TrainState(step=1))
+        straight = _after_second(subject, trained)
+        _load(subject, folder)
+        shutil.rmtree(folder)
+        again = _after_second(subject, trained)
+    return _compare(subject, straight, again)
+
+
+def _why_not(size: int) -> str:
+    if size <= REHEARSED_BYTES:
+        return "the run has one step"
+    return f"{size / 2**30:.0f} GiB would be written; `coverage` has looked at the names"
+
+
+def _step(subject: Subject, step: int) -> float:
+    """A step on a few short rows: how long the run's own are does not matter here."""
+    run = subject.run
+    run.policy.train()
+    batch = collate(subject.excerpts(ROWS, TOKENS), index=(step, 0), capacity=TOKENS)
+    return train_step(run, TrainState(step=step), [batch]).loss
+
+
+def _after_second(subject: Subject, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    _step(subject, 1)
+    return {name: value.detach().cpu().clone() for name, value in trained.items()}
+
+
+def _load(subject: Subject, folder: Path) -> None:
+    run = subject.run
+    with torch.no_grad():
+        for parameter in trainable_state(run.policy).values():
+            parameter.zero_()  # what is not loaded must not look as if it were
+    saved = read(folder)
+    if saved.extra:
+        run.scale.load(saved.extra)
+    restore(saved, load_weights=lambda tensors: _fill(subject, tensors), optimizer=run.optimizer)
+
+
+def _fill(subject: Subject, tensors: NamedTensors) -> None:
+    policy = subject.run.policy
+    if subject.files.stem == ADAPTER:
+        fill_adapter(policy, tensors)
+        return
+    wanted = full_state(policy)
+    with torch.no_grad():
+        for name, tensor in tensors:
+            wanted[name].copy_(tensor)
+
+
+def _compare(subject: Subject, straight: Mapping[str, Tensor], again: Mapping[str, Tensor]) -> str:
+    exact = subject.run.device.type == "cpu" or subject.plan.config.precision.deterministic
+    for name, expected in straight.items():
+        gap = float((expected.double() - again[name].double()).abs().max())
+        allowed = 0.0 if exact else 1e-2 * float(expected.double().abs().max())
+        if not gap <= allowed:
+            raise ProbeError(
+                f"a run that is stopped and resumed is another run: `{name}` differs by {gap:.2g}",
+                hint="report the model and the optimizer; training without interruption is not "
+                "affected",
+                where=name,
+            )
+    how = "bit by bit" if exact else "up to the noise of its kernels"
+    return f"save, load and go on equals going on, {how}"
+
+
+@contextmanager
+def _untouched(subject: Subject, trained: Mapping[str, Tensor]) -> Iterator[None]:
+    """Weights, optimizer and loss scale are afterwards as they were: at step 0."""
+    run = subject.run
+    weights = {name: value.detach().cpu().clone() for name, value in trained.items()}
+    scale: dict[str, Any] = run.scale.to_json()
+    rates = [group["lr"] for group in run.optimizer.inner.param_groups]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(weights[name])
+        run.optimizer.inner.state.clear()
+        for group, rate in zip(run.optimizer.inner.param_groups, rates, strict=True):
+            group["lr"] = rate
+        run.scale.load(scale)
