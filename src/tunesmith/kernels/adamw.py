@@ -21,12 +21,14 @@ BLOCK = 1024
 class Factors:
     """The numbers of one step for one group, worked out on the host in double precision.
 
-    ``keep`` is what weight decay leaves of a weight, ``rate`` the rate over the first moment's
-    correction, ``root`` one over the root of the second moment's.
+    ``new1`` and ``new2`` are what the betas leave for the gradient: taken from 1 in float32 they
+    would be off by 5e-5. ``keep`` is what weight decay leaves of a weight, ``rate`` the rate over
+    the first moment's correction, ``root`` one over the root of the second moment's.
     """
 
-    beta1: float
     beta2: float
+    new1: float
+    new2: float
     eps: float
     keep: float
     rate: float
@@ -59,8 +61,9 @@ def update(
         skip,
         n,
         start,
-        factors.beta1,
         factors.beta2,
+        factors.new1,
+        factors.new2,
         factors.eps,
         factors.keep,
         factors.rate,
@@ -81,8 +84,9 @@ def _step(  # noqa: PLR0913 - a kernel takes what it reads
     skip_ptr: Any,
     n: Any,
     start: Any,
-    beta1: Any,
     beta2: Any,
+    new1: Any,
+    new2: Any,
     eps: Any,
     keep: Any,
     rate: Any,
@@ -98,8 +102,8 @@ def _step(  # noqa: PLR0913 - a kernel takes what it reads
         grad = tl.load(grad_ptr + at, inside).to(tl.float32) * tl.load(scale_ptr)
         mean = tl.load(mean_ptr + at, inside).to(tl.float32)
         square = tl.load(square_ptr + at, inside).to(tl.float32)
-        mean = mean + (1.0 - beta1) * (grad - mean)
-        square = square * beta2 + grad * grad * (1.0 - beta2)
+        mean = mean + new1 * (grad - mean)
+        square = square * beta2 + grad * grad * new2
         weight = weight * keep - rate * mean / (tl.sqrt_rn(square) * root + eps)
         if rounds_weight or rounds_state:
             words = _words(at, start)

@@ -134,8 +134,9 @@ def _update_on_device(
     beta1, beta2 = group["betas"]
     weight, grad, mean, square = tensors
     factors = Factors(
-        beta1=beta1,
         beta2=beta2,
+        new1=1 - beta1,
+        new2=1 - beta2,
         eps=group["eps"],
         keep=1 - group["lr"] * group["weight_decay"],
         rate=group["lr"] / (1 - beta1**step),

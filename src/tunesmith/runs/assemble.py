@@ -26,6 +26,7 @@ from tunesmith.engine.signals import StopFlag
 from tunesmith.engine.step import Backward
 from tunesmith.models.adapters import AdapterInfo, add_adapter
 from tunesmith.models.freeze import train_everything
+from tunesmith.models.fused_adapters import fuse_adapters
 from tunesmith.models.load import load_model
 from tunesmith.models.policy import Policy
 from tunesmith.models.quantize import build_quantization
@@ -80,6 +81,7 @@ def assemble(
         if saved is not None and plan.config.adapters.kind is None:
             model.load_state_dict(_load(plan, material, mesh, saved).state_dict())
     adapter = _make_trainable(plan, material, model)
+    fuse_adapters(model)
     apply(model, mesh, plan.treatment)
     policy = _policy(plan, model)
     files = model_files(policy, material, adapter)

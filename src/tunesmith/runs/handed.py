@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from tunesmith.errors import ModelError
+from tunesmith.models.fused_adapters import release_adapters
 from tunesmith.models.quantize import is_quantized
 from tunesmith.models.repacking import keep_values
 from tunesmith.parallel.blocks import release_blocks
@@ -45,4 +46,5 @@ def lent(model: PreTrainedModel | None, plan: RunPlan) -> Iterator[None]:
         yield
     finally:
         release_blocks(model)
+        release_adapters(model)
         model.set_attn_implementation(before)

@@ -60,7 +60,7 @@ def test_a_bad_step_is_left_out_on_the_device():
 
     tensors = [torch.ones(5, dtype=torch.bfloat16, device=DEVICE) for _ in range(4)]
     scalars = (torch.ones((), device=DEVICE), torch.ones((), device=DEVICE))
-    update(tuple(tensors), Factors(0.9, 0.99, 1e-8, 0.5, 0.1, 1.0), 7, scalars)
+    update(tuple(tensors), Factors(0.99, 0.1, 0.01, 1e-8, 0.5, 0.1, 1.0), 7, scalars)
     assert all(tensor.eq(1).all() for tensor in tensors)
 
 
