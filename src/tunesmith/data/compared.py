@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tunesmith.data.encode import Encoder
+from tunesmith.data.overlong import LengthRule
 from tunesmith.data.records import (
     Conversation,
     Judged,
@@ -86,3 +87,36 @@ def _steps(encoder: Encoder, record: Steps, source: Source, bos_id: int | None) 
     kept = tuple((start + end, label) for end, label in wanted if end < longest)
     whole = np.asarray([*opening, *prompt, *ids[:longest]], dtype=np.int32)
     return StepSample(whole, kept, str(source))
+
+
+def fit_pair(pair: PairSample, rule: LengthRule) -> PairSample | None:
+    """The pair within the length rule, None where it is dropped.
+
+    A pair is too long where either branch is. ``truncate`` cuts the answers, never the prompt; a
+    prompt that leaves no room for an answer drops the pair.
+
+    Raises:
+        RowError: it is too long, and that is an error (``split`` cannot cut a pair).
+    """
+    branches = (pair.chosen, pair.rejected)
+    longest = max(map(len, branches))
+    if longest <= rule.longest:
+        return pair
+    if rule.policy == "drop":
+        return None
+    if rule.policy == "truncate":
+        cut = [_truncated(branch, rule.longest) for branch in branches]
+        return PairSample(*cut) if all(branch.total_weight > 0 for branch in cut) else None
+    raise RowError(
+        "",
+        f"has {longest} tokens, more than sequence_len ({rule.longest})",
+        "raise `sequence_len`, or set `excess_length_strategy` to drop or truncate",
+    )
+
+
+def _truncated(sample: TokenSample, longest: int) -> TokenSample:
+    """The first ``longest`` tokens of a sample."""
+    runs = tuple(
+        (start, min(end, longest), weight) for start, end, weight in sample.runs if start < longest
+    )
+    return TokenSample(sample.input_ids[:longest], runs, sample.source)

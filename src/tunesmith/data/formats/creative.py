@@ -82,6 +82,7 @@ def _as_yaml(row: Mapping[str, Any], name: str) -> str:
     value = need_object(need(row, name, ""), name, fix)
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
+    yaml.allow_unicode = False  # escapes, as the models that were taught so write them
     text = StringIO()
     try:
         yaml.dump(dict(value), text)
