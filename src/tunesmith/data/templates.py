@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,6 +16,9 @@ _FOLDER: Final = Path(__file__).parent / "chat_templates"
 
 TEMPLATE_NAMES: Final = tuple(sorted(path.stem for path in _FOLDER.glob("*.jinja")))
 """The named templates that ship with the package."""
+
+_AS: Final = re.compile(r"\{#- as (\w+) -#\}\n")
+"""How a file begins that holds only what stands in front of another template."""
 
 TOKENIZER_DEFAULT: Final = "tokenizer_default"
 FALLBACK_PREFIX: Final = "tokenizer_default_fallback_"
@@ -64,7 +68,9 @@ def read_named(name: str) -> str:
             "with `chat_template_jinja`",
             where="chat_template",
         )
-    return (_FOLDER / f"{name}.jinja").read_text(encoding="utf-8")
+    text = (_FOLDER / f"{name}.jinja").read_text(encoding="utf-8")
+    shared = _AS.match(text)
+    return text[shared.end() :] + read_named(shared.group(1)) if shared else text
 
 
 def _template(name: str, text: str) -> ChatTemplate:

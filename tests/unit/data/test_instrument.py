@@ -5,6 +5,7 @@ import json
 import mmap
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +217,7 @@ def count_equal(
     template: str, rows: Sequence[tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]]
 ) -> tuple[int, int]:
     """How many rows rendered, equal to transformers in text, and how many were refused by both."""
-    compiled = CompiledTemplate(template, SPECIAL, NOW)
+    compiled = CompiledTemplate(template, SPECIAL, datetime.now().isoformat())
     rendered = refused = 0
     for messages, tools in rows:
         for prompt in (False, True):
