@@ -6,7 +6,7 @@ import json
 import select
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,12 @@ class Judge:
             assert problem["line"] or placeless(problem), problem
         return verdict
 
-    def command(self, *words: str) -> dict[str, Any]:
-        """What the worker answers, after the rules were checked."""
-        answer = self._ask(words)
+    def command(self, *words: str, folder: Path | None = None) -> dict[str, Any]:
+        """What the worker answers, after the rules were checked; modules may lie in ``folder``."""
+        answer = self._ask({"words": words, "folder": str(folder or "")})
+        assert not answer["seen"]
         assert answer["code"] in (0, 2), answer["err"]
         assert "Traceback" not in answer["err"]
-        assert not answer["seen"]
         assert answer["cpu_s"] < SECONDS
         assert answer["grown"] < BYTES
         return answer
@@ -54,7 +54,7 @@ class Judge:
             self._worker.communicate()
             self._worker = None
 
-    def _ask(self, words: Sequence[str]) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         if self._worker is None:
             command = [sys.executable, "-W", "error", str(WORKER)]
             self._worker = subprocess.Popen(
@@ -62,13 +62,13 @@ class Judge:
             )
         assert self._worker.stdin is not None
         assert self._worker.stdout is not None
-        self._worker.stdin.write(json.dumps(words) + "\n")
+        self._worker.stdin.write(json.dumps(request) + "\n")
         self._worker.stdin.flush()
         ready, _, _ = select.select([self._worker.stdout], [], [], GIVEN_UP_AFTER_S)
         line = self._worker.stdout.readline() if ready else ""
         if not line:
             self.close()
-            pytest.fail(f"no answer to {words}")
+            pytest.fail(f"no answer to {request}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

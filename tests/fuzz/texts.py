@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 from hypothesis import strategies as st
@@ -273,4 +274,4 @@ def override_words() -> st.SearchStrategy[list[str]]:
         st.builds(lambda name, text: [f"--{name}={text}"], key, value),
         value.map(lambda text: [text]),
     )
-    return st.lists(word, min_size=1, max_size=4).map(lambda words: sum(words, []))
+    return st.lists(word, min_size=1, max_size=6).map(lambda words: [*chain(*words)])

@@ -1,8 +1,8 @@
 """The process that is fuzzed: it runs commands, one a line of stdin, and tells what they did.
 
-A request is a JSON list of command-line words. An answer holds the exit code, what was written, the
-seconds of CPU, how far the memory of the process ever grew since its start, and what an audit hook
-saw of things that reading a config must never do.
+A request holds the words of a command line, and a folder of modules or "". An answer holds the exit
+code, what was written, the seconds of CPU, how far the memory of the process ever grew since its
+start, and what an audit hook saw of things that reading a config must never do.
 """
 
 import contextlib
@@ -56,14 +56,17 @@ def main() -> None:
 
     with contextlib.suppress(Exception):
         load({})
+    imported = [f"import {name}" for name in HEAVY if name in sys.modules]
     sys.addaudithook(watch)
     at_start = peak()
     for line in sys.stdin:
+        request = json.loads(line)
         out, err = io.StringIO(), io.StringIO()
-        seen.clear()
+        seen[:] = imported
+        sys.path[:0] = [request["folder"]] if request["folder"] else []
         began = time.process_time()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = run(json.loads(line))
+            code = run(request["words"])
         answer = {
             "code": code,
             "out": out.getvalue(),

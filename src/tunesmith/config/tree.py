@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -168,26 +168,40 @@ def _events(text: str) -> Iterator[Event]:
     return iter(yaml.parse(text))
 
 
-# What ruamel says -> what to do about it.
-_FIXES: Mapping[str, str] = {
-    "mapping values are not allowed here": "put a value that holds `: ` in quotes",
-    "could not find expected ':'": "write `key: value`, with a space after `:`",
-}
+# Two things that ruamel says where a space behind a colon is missing, a line or two further down.
+_NO_MAPPING = "mapping values are not allowed here"
+_NO_COLON = "could not find expected ':'"
+_GLUED = re.compile(r"\s*(?:- +)?[A-Za-z_][\w-]*:(?=[^\s/\\])")
 
 
 def _syntax_problem(error: MarkedYAMLError, text: str, file: str) -> Problem:
     mark = error.problem_mark or error.context_mark
     said = error.problem or error.context or "this is not YAML"
-    fix = _FIXES.get(said, "check indentation, quotes and the space after `:`")
-    if said == "could not find expected ':'":
-        mark = error.context_mark or mark  # where the key stands, not where the search ended
+    fix = "check indentation, quotes and the space after `:`"
     line = column = None
     if mark is not None:
         line, column = mark.line + 1, mark.column + 1
         start = mark.index - mark.column
         if "\t" in text[start : mark.index + 1]:
             said, fix = "a tab cannot indent YAML", "replace the tab by spaces"
+        elif said in (_NO_MAPPING, _NO_COLON) and (glued := _glued(text, mark.line)):
+            line, column = glued
+            said, fix = "a space is missing behind `:`", "write `key: value`"
+        elif said == _NO_MAPPING:
+            fix = "put a value that holds `: ` in quotes, or check the indentation"
     return Problem("yaml", said, fix, file=file, line=line, column=column)
+
+
+def _glued(text: str, number: int) -> tuple[int, int] | None:
+    """The line and column of a `key:value` at the end of which reading stopped in line ``number``:
+    it stands there or in the line with words before it.
+    """
+    lines = text.splitlines()[: number + 1]
+    with_words = [n for n, line in enumerate(lines) if line.split("#")[0].strip()]
+    for n in reversed(with_words[-2:]):
+        if found := _GLUED.match(lines[n]):
+            return n + 1, found.end()
+    return None
 
 
 def _letter_problem(error: ReaderError, text: str, file: str) -> Problem:

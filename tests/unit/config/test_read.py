@@ -103,7 +103,7 @@ def test_all_problems_come_at_once_in_the_order_of_the_lines(write):
             "wrong-type",
             "must be text or a list of text, not a mapping",
         ),
-        ("datasets: a.jsonl", "wrong-type", "must be a list of mappings, not `a.jsonl`"),
+        ("datasets: 7", "wrong-type", "must be a list of mappings, not `7`"),
         ("special_tokens: [a]", "wrong-type", "must be a mapping, not a list"),
         ("eot_tokens: [1]", "wrong-type", "must be text, not `1`"),
         ("bf16: maybe", "out-of-range", "must be true or false or `auto`, not `maybe`"),

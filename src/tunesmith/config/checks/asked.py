@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,10 +42,10 @@ class Asked:
         return value if isinstance(value, str) else ""
 
     def number(self, key: str) -> float | None:
-        """The value if it is a number."""
+        """The value if it is a finite number."""
         value = self.get(key)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return value if is_number else None
+        return value if is_number and -math.inf < value < math.inf else None
 
     def items(self, key: str) -> list[Any]:
         """The value if it is a list, a text as a list of one, else an empty list."""
