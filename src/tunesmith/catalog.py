@@ -193,6 +193,7 @@ COMMAND_ALIASES: dict[str, str] = {
 
 UNBUILT_COMMANDS: frozenset[str] = frozenset(
     {
+        "agent-docs",
         "consolidate",
         "delinearize-llama4",
         "fetch",
@@ -206,6 +207,11 @@ UNBUILT_COMMANDS: frozenset[str] = frozenset(
     }
 )
 """Commands that will come, in our names and in axolotl's."""
+
+NEEDLESS_COMMANDS: dict[str, str] = {
+    "generate-cli-config-options": "options come from the schema itself",
+}
+"""axolotl's commands that have nothing to do here, and why."""
 
 TABLES: Mapping[str, Mapping[str, str]] = {
     "formats": FORMATS,

@@ -9,7 +9,13 @@ from typing import Any
 import click
 
 from tunesmith import log
-from tunesmith.catalog import COMMAND_ALIASES, COMMAND_HELP, COMMANDS, UNBUILT_COMMANDS
+from tunesmith.catalog import (
+    COMMAND_ALIASES,
+    COMMAND_HELP,
+    COMMANDS,
+    NEEDLESS_COMMANDS,
+    UNBUILT_COMMANDS,
+)
 from tunesmith.cli.failure import exit_code_of, show_bug, show_error
 from tunesmith.errors import ExitCode, TunesmithError
 
@@ -41,12 +47,15 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that the first word names; axolotl's names lead to ours, and say so."""
-        alias = COMMAND_ALIASES.get(args[0])
-        if alias is not None:
-            click.echo(f"note: `{args[0]}` is called `tunesmith {alias}` here", err=True)
-            args = [*alias.split(), *args[1:]]
-        elif args[0] not in COMMANDS and self.get_command(ctx, args[0]) is None:
+        if args[0] not in {*COMMANDS, *COMMAND_ALIASES} and self.get_command(ctx, args[0]) is None:
             self._refuse(ctx, args[0])
+        from tunesmith.cli.aliases import translate  # knows the schema, which --help must not read
+
+        if ctx.params.get("debug") and args[0] == "preprocess":
+            args = [*args, "--debug"]  # axolotl's: show a row
+        args, notes = translate(args)
+        for note in notes:
+            click.echo(f"note: {note}", err=True)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -60,6 +69,8 @@ class LazyGroup(click.Group):
 
         if name in UNBUILT_COMMANDS:
             ctx.fail(f"The command `{name}` is not built yet.")
+        if name in NEEDLESS_COMMANDS:
+            ctx.fail(f"There is no command `{name}`: {NEEDLESS_COMMANDS[name]}.")
         meant = nearest(name, [*COMMANDS, *COMMAND_ALIASES])
         hint = f" Did you mean `{meant}`?" if meant else ""
         ctx.fail(f"There is no command `{name}`.{hint}")

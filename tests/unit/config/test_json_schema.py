@@ -35,9 +35,7 @@ def test_the_schema_has_every_key_with_its_meaning():
     schema = json_schema()
     properties = {name for name in schema["properties"] if name in leaves()}
     assert properties == {name for name in top_leaves() if "." not in name}
-    assert set(schema["required"]) == {
-        name for name, leaf in top_leaves().items() if leaf.required
-    }
+    assert set(schema["required"]) == {name for name, leaf in top_leaves().items() if leaf.required}
     assert schema["additionalProperties"] is False
     for name in properties:
         assert schema["properties"][name]["description"] == leaves()[name].doc
