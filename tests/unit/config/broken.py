@@ -72,6 +72,16 @@ BUILT: list[Case] = [
     ({"adapter": "lora"}, "missing", "lora_target_linear"),
     ({"adapter": "lora", "lora_target_modules": []}, "missing", "lora_target_linear"),
     ({"adapter": "lora", "lora_target_modules": "(q"}, "out-of-range", "lora_target_modules"),
+    (
+        {**QLORA, "bnb_config_kwargs": {"bnb_4bit_quant_typ": "nf4"}},
+        "out-of-range",
+        "bnb_config_kwargs.bnb_4bit_quant_typ",
+    ),
+    (
+        {**QLORA, "bnb_config_kwargs": {"bnb_4bit_compute_dtype": "bflaot16"}},
+        "out-of-range",
+        "bnb_config_kwargs.bnb_4bit_compute_dtype",
+    ),
     ({"bf16": True, "fp16": True}, "conflict", "fp16"),
     ({"optimizer": "adamw_tortch"}, "out-of-range", "optimizer"),
     ({"optimizer": "no optimizer at all"}, "out-of-range", "optimizer"),

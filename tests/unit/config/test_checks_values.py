@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 
 from tests.unit.config.broken import RIGHT
+from tunesmith.config.checks.adapters import BNB_ARGUMENTS, BNB_NAMES
 from tunesmith.config.flat import Leaf, leaves
 from tunesmith.config.kinds import inner_keys, kinds, plain_key, value_problem
 from tunesmith.config.read import load
@@ -219,3 +221,14 @@ def test_kinds_agree_with_the_types_of_axolotl(reference: Path) -> None:
         if outer in blocks_of_the_unbuilt() and "fsdp_version" not in path:
             assert name in inner_keys(outer)
     assert checked
+
+
+def test_the_arguments_of_bitsandbytes_are_its_own() -> None:
+    from transformers import BitsAndBytesConfig
+
+    taken = {*inspect.signature(BitsAndBytesConfig.__init__).parameters}
+    assert {*BNB_ARGUMENTS} == taken - {"self", "kwargs", "load_in_4bit", "load_in_8bit"}
+    assert {*BNB_NAMES} <= {*BNB_ARGUMENTS}
+    for name, values in BNB_NAMES.items():
+        for value in values:
+            BitsAndBytesConfig(**{name: value})

@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from tunesmith.config.checks.rule import Rule, conflict, missing, out_of_range
 from tunesmith.config.schema import RunConfig
+from tunesmith.config.words import given
 from tunesmith.errors import REMOVE, Problem
+from tunesmith.registry import nearest
+
+BNB_ARGUMENTS = (
+    *("bnb_4bit_compute_dtype", "bnb_4bit_quant_storage"),
+    *("bnb_4bit_quant_type", "bnb_4bit_use_double_quant"),
+    *("llm_int8_enable_fp32_cpu_offload", "llm_int8_has_fp16_weight"),
+    *("llm_int8_skip_modules", "llm_int8_threshold"),
+)
+"""What ``bnb_config_kwargs`` may hold; the widths have keys of their own."""
+
+_FLOATS = ("bfloat16", "float16", "float32")
+BNB_NAMES: Mapping[str, Sequence[Any]] = {
+    "bnb_4bit_compute_dtype": _FLOATS,
+    "bnb_4bit_quant_storage": ("uint8", *_FLOATS),
+    "bnb_4bit_quant_type": ("nf4", "fp4"),
+    "bnb_4bit_use_double_quant": (True, False),
+}
+"""The values of those that are chosen by name."""
 
 
 def quantised_base(config: RunConfig) -> Iterator[Problem]:
@@ -68,9 +88,27 @@ def targets_are_readable(config: RunConfig) -> Iterator[Problem]:
         )
 
 
+def bnb_arguments(config: RunConfig) -> Iterator[Problem]:
+    """Only arguments that bitsandbytes has, and names of formats that exist."""
+    for name, value in (config.quant.bnb_args or {}).items():
+        key, names = f"bnb_config_kwargs.{name}", BNB_NAMES.get(name, ())
+        if name not in BNB_ARGUMENTS:
+            meant = nearest(name, BNB_ARGUMENTS)
+            edit: dict[str, Any] = {key: REMOVE}
+            edit |= {f"bnb_config_kwargs.{meant}": value} if meant else {}
+            fix = f"did you mean `{meant}`?" if meant else f"one of: {', '.join(BNB_ARGUMENTS)}"
+            yield out_of_range(key, f"bitsandbytes has no argument `{name}`", edit, fix)
+        elif names and value not in names:
+            spelt = {str(each): each for each in names}
+            wanted = spelt.get(nearest(str(value), spelt) or "", names[0])
+            message = f"must be {' or '.join(f'`{each}`' for each in names)}, not {given(value)}"
+            yield out_of_range(key, message, {key: wanted})
+
+
 RULES: tuple[Rule, ...] = (
     Rule(("load_in_4bit", "load_in_8bit", "adapter"), quantised_base),
     Rule(("adapter", "load_in_4bit", "load_in_8bit"), qlora_is_4bit),
     Rule(("adapter", "lora_target_linear", "lora_target_modules"), has_targets),
     Rule(("lora_target_modules",), targets_are_readable),
+    Rule(("bnb_config_kwargs",), bnb_arguments),
 )
