@@ -230,7 +230,7 @@ def _successor(draft: Draft, name: str, value: Any) -> dict[str, Any]:
     numbers = isinstance(value, int | float) and isinstance(rate, int | float)
     if name == "eta_min" and numbers and 0 < value < rate:
         return {"cosine_min_lr_ratio": round(value / rate, 6)}
-    if name == "max_packed_sequence_len":
+    if name == "max_packed_sequence_len" and type(value) is int:
         return {"sequence_len": value, "sample_packing": True}
     if name == "rope_scaling" and isinstance(value, dict):
         return {"overrides_of_model_config.rope_scaling": value}
