@@ -13,16 +13,20 @@ from __future__ import annotations
 import argparse
 import ast
 import csv
+import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from tunesmith.catalog import STYLED_FORMATS
 from tunesmith.config import support
 from tunesmith.config.checks.rules import MACHINE_RULES, RULES
 from tunesmith.config.docs import type_in_words, written
 from tunesmith.config.flat import Leaf, leaves
 from tunesmith.config.schema import RunConfig
 from tunesmith.config.support import STATES
+from tunesmith.data.formats.reference import DESCRIPTIONS, Description
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src/tunesmith"
@@ -50,6 +54,16 @@ INDEX_HEAD = """
 
 A config is flat: the sections only sort this reference. Each key can also be given on the command
 line (`--learning-rate 1e-5`, `--datasets.0.path rows.jsonl`), where it wins over the file.
+"""
+FORMATS_HEAD = """
+# Data set types
+
+What `type` of a data set can be. A column with `?` may be missing or null. `train_on_inputs: true`
+trains the prompts of instructions too. Under `rl:` the part in front may be left out: with
+`rl: dpo`, `type: chatml.intel` is `dpo.chatml.intel`. Without a `type` rows are conversations, or
+token ids where they have `input_ids`, `attention_mask` and `labels`. Preference training and
+training on prompts are not built yet; their rows are read, and no objective takes them so far.
+A row that does not fit is an error with its file, row and field.
 """
 SUPPORT_HEAD = """
 # axolotl's keys, one by one
@@ -82,6 +96,7 @@ def pages() -> dict[Path, str]:
     found[REFERENCE / "README.md"] = index_page()
     found[REFERENCE / "support.md"] = support_page()
     found[REFERENCE / "rules.md"] = rules_page()
+    found[REFERENCE / "formats.md"] = formats_page()
     text = ARCHITECTURE.read_text(encoding="utf-8")
     found[ARCHITECTURE] = between(LOOP, loop_lines(), between(MODULES, module_lines(), text))
     return found
@@ -112,7 +127,11 @@ def index_page() -> str:
     for section in RunConfig.model_fields:
         count = sum(leaf.section == section for leaf in leaves().values())
         lines.append(_row(f"[{section}]({section}.md)", _title(section), str(count)))
-    lines += ["", "[Rules between keys](rules.md), [support of axolotl's keys](support.md)"]
+    lines += [
+        "",
+        "[Data set types](formats.md), [rules between keys](rules.md), "
+        "[support of axolotl's keys](support.md)",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -120,6 +139,47 @@ def _title(section: str) -> str:
     home = RunConfig.model_fields[section].annotation
     assert home is not None
     return (home.__doc__ or "").strip().splitlines()[0]
+
+
+# --- the formats of data --------------------------------------------------------------------------
+
+
+def formats_page() -> str:
+    """Every built-in format: its columns, what trains, and a row; then a module of one's own."""
+    lines = [GENERATED, FORMATS_HEAD]
+    groups = dict.fromkeys(each.group for each in DESCRIPTIONS.values())
+    for group in groups:
+        lines += [f"## {group}", "", *_table("`type`", "columns", "what trains", "a row")]
+        for name, each in DESCRIPTIONS.items():
+            if each.group == group and name != "untyped":
+                lines.append(_row(*_format_cells(name, each)))
+        lines.append("")
+    own = ast.get_docstring(ast.parse((SOURCE / "data/formats/own.py").read_text(encoding="utf-8")))
+    lines += ["## A module of your own", "", _as_markdown(own or "")]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _format_cells(name: str, each: Description) -> Iterator[str]:
+    """A format's name, columns, what trains and an example; a mapping's name says what it is."""
+    is_mapping = name.endswith("inline")
+    styled = ", `:chat` and other styles" if name in STYLED_FORMATS else ""
+    yield (
+        f"a mapping ({name.removesuffix('inline') or 'sft.'}*)"
+        if is_mapping
+        else f"`{name}`{styled}"
+    )
+    yield ", ".join(f"`{c}`" + ("?" if c in each.optional else "") for c in each.example)
+    yield each.trains
+    yield f"`{json.dumps(each.example, ensure_ascii=False)}`"
+
+
+def _as_markdown(docstring: str) -> str:
+    """A docstring with its literals and its indented example as Markdown."""
+    blocks = []
+    for block in docstring.replace("``", "`").split("\n\n"):
+        is_code = all(line.startswith("    ") for line in block.splitlines())
+        blocks.append(f"```python\n{textwrap.dedent(block)}\n```" if is_code else block)
+    return "\n\n".join(blocks)
 
 
 # --- axolotl's keys -------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ def read_metharme(row: Mapping[str, Any], options: FormatOptions) -> Segments:
     pieces = [Segment(prompt, options.train_on_inputs)]
     if answer:
         pieces.append(Segment(answer, train=True, eos=_ENDS))
-    return Segments(tuple(pieces))
+    return Segments(tuple(pieces), has_markup=True)
 
 
 def read_pygmalion(row: Mapping[str, Any], options: FormatOptions) -> Segments:

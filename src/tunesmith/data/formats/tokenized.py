@@ -27,7 +27,8 @@ def read_pretokenized(row: Mapping[str, Any], options: FormatOptions) -> Tokens:
     """
     ids = _numbers(row, "input_ids")
     labels = _numbers(row, "labels")
-    mask = _numbers(row, "attention_mask") if "attention_mask" in row else [1] * len(ids)
+    has_mask = row.get("attention_mask") is not None
+    mask = _numbers(row, "attention_mask") if has_mask else [1] * len(ids)
     for name, values in (("labels", labels), ("attention_mask", mask)):
         if len(values) != len(ids):
             message = f"has {len(values)} numbers, `input_ids` has {len(ids)}"
