@@ -10,10 +10,23 @@ from typing import Any
 
 import torch
 from datasets import Dataset, DatasetDict, load_from_disk
-from transformers import AutoModelForCausalLM, NemotronConfig
+from transformers import AutoModelForCausalLM, NemotronConfig, Qwen2Config
 
 from tests.smallrun import WORDS, write_rows
 from tests.unit.export.parts import byte_tokenizer, make_base
+
+SIZES: Mapping[str, Any] = {
+    "vocab_size": 259,
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "bos_token_id": 257,
+    "eos_token_id": 258,
+    "pad_token_id": 256,
+}
+"""A model for the tokens of the tests' tokenizer, as small as it can be."""
 
 BASE: Mapping[str, Any] = {
     "base_model": "GROUND/base",
@@ -131,6 +144,7 @@ def make_ground(folder: Path) -> Path:
     make_base(folder / "other-base", seed=1)
     _config_of(folder, "settings", rms_norm_eps=0.5)
     _mistral(folder)
+    _qwen(folder)
     _nemotron(folder)
     _tokenizer(folder)
     write_rows(folder / "chat.jsonl", chat())
@@ -167,21 +181,17 @@ def _mistral(folder: Path) -> None:
 def _nemotron(folder: Path) -> None:
     """A random model of a family whose documents attention cannot keep apart."""
     torch.manual_seed(0)
-    config = NemotronConfig(
-        vocab_size=259,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=16,
-        max_position_embeddings=256,
-        bos_token_id=257,
-        eos_token_id=258,
-        pad_token_id=256,
-    )
+    config = NemotronConfig(**SIZES, num_hidden_layers=1, head_dim=16)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder / "rows")
     byte_tokenizer().save_pretrained(folder / "rows")
+
+
+def _qwen(folder: Path) -> None:
+    """A random model of another family, its head untied."""
+    torch.manual_seed(0)
+    config = Qwen2Config(**SIZES, num_hidden_layers=2, tie_word_embeddings=False)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder / "qwen")
+    byte_tokenizer().save_pretrained(folder / "qwen")
 
 
 def _tokenizer(folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.unit.config.broken import ASKED, BUILT, LORA, QLORA, RIGHT
+from tests.unit.config.broken_combinations import COMBINED
 from tests.unit.config.edits import edited
 from tunesmith.config.checks import rules
 from tunesmith.config.checks.asked import Asked
@@ -22,7 +23,7 @@ from tunesmith.config.read import load
 from tunesmith.config.unbuilt import unbuilt_keys
 from tunesmith.errors import ConfigError, Problem
 
-CASES = BUILT + ASKED
+CASES = BUILT + ASKED + COMBINED
 KEYS = Path(__file__).parents[3] / "docs/reference/axolotl-keys.txt"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from tunesmith.config.checks import (
     adapters,
     batch,
+    combinations,
     data,
     evaluation,
     further_adapters,
@@ -27,6 +28,7 @@ RULES: tuple[Rule | PlainRule, ...] = (
     *data.RULES,
     *streams.RULES,
     *batch.RULES,
+    *combinations.RULES,
     *evaluation.RULES,
     *adapters.RULES,
     *further_adapters.RULES,
