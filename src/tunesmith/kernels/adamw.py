@@ -7,7 +7,6 @@ formulas in the same order, and the same random bits, element by element.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import triton
@@ -76,21 +75,21 @@ def update(
 
 @triton.jit(do_not_specialize=["start", "n"])  # type: ignore[untyped-decorator]
 def _step(  # noqa: PLR0913 - a kernel takes what it reads
-    weight_ptr: Any,
-    grad_ptr: Any,
-    mean_ptr: Any,
-    square_ptr: Any,
-    scale_ptr: Any,
-    skip_ptr: Any,
-    n: Any,
-    start: Any,
-    beta2: Any,
-    new1: Any,
-    new2: Any,
-    eps: Any,
-    keep: Any,
-    rate: Any,
-    root: Any,
+    weight_ptr: tl.tensor,
+    grad_ptr: tl.tensor,
+    mean_ptr: tl.tensor,
+    square_ptr: tl.tensor,
+    scale_ptr: tl.tensor,
+    skip_ptr: tl.tensor,
+    n: tl.tensor,
+    start: tl.tensor,
+    beta2: tl.tensor,
+    new1: tl.tensor,
+    new2: tl.tensor,
+    eps: tl.tensor,
+    keep: tl.tensor,
+    rate: tl.tensor,
+    root: tl.tensor,
     rounds_weight: tl.constexpr,
     rounds_state: tl.constexpr,
     block: tl.constexpr,
@@ -118,7 +117,7 @@ def _step(  # noqa: PLR0913 - a kernel takes what it reads
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _words(at: Any, start: Any) -> Any:
+def _words(at: tl.tensor, start: tl.tensor) -> tl.tensor:
     """SplitMix64's number ``at + 1`` behind ``start``, unsigned."""
     word = (at + 1).to(tl.uint64) * 0x9E3779B97F4A7C15 + start.to(tl.uint64)
     word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9
@@ -127,7 +126,7 @@ def _words(at: Any, start: Any) -> Any:
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _round(values: Any, words: Any) -> Any:
+def _round(values: tl.tensor, words: tl.tensor) -> tl.tensor:
     """One of the two bf16 neighbours as float32; what is not finite stays as it is."""
     bits = values.to(tl.uint32, bitcast=True)
     carried = (bits + (words & 0xFFFF).to(tl.uint32)) & 0xFFFF0000

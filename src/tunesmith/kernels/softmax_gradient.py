@@ -8,8 +8,6 @@ The torch reference is ``kernels.logprobs``.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -54,13 +52,13 @@ def logps_and_gradient(
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _rows(  # noqa: PLR0913 - a kernel takes what it reads
-    logits_ptr: Any,
-    targets_ptr: Any,
-    coefficients_ptr: Any,
-    logps_ptr: Any,
-    gradient_ptr: Any,
-    scale: Any,
-    cap: Any,
+    logits_ptr: tl.tensor,
+    targets_ptr: tl.tensor,
+    coefficients_ptr: tl.tensor,
+    logps_ptr: tl.tensor,
+    gradient_ptr: tl.tensor,
+    scale: tl.tensor,
+    cap: tl.tensor,
     n_words: tl.constexpr,
     capped: tl.constexpr,
     block: tl.constexpr,
@@ -101,7 +99,7 @@ def _rows(  # noqa: PLR0913 - a kernel takes what it reads
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _finish(raw: Any, scale: Any, cap: Any, capped: tl.constexpr) -> Any:
+def _finish(raw: tl.tensor, scale: tl.tensor, cap: tl.tensor, capped: tl.constexpr) -> tl.tensor:
     """``raw * scale``, then ``cap * tanh(raw / cap)``."""
     value = raw * scale
     if capped:
