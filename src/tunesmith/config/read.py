@@ -258,7 +258,8 @@ def _check(
         problems += machine_problems(asked, environment, skip=skip)
     for problem in problems:
         path = path_of(problem.key)
-        if not any(path[:end] in draft.damaged for end in range(1, len(path) + 1)):
+        is_damaged = any(path[:end] in draft.damaged for end in range(1, len(path) + 1))
+        if not (is_damaged and problem.code in ("conflict", "missing")):
             draft.problems.append(draft.placed(problem, path))
     if skip or draft.damaged:
         return  # whether a key has an effect hangs on keys that are not known

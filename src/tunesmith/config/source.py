@@ -23,7 +23,8 @@ def text_of(name: str) -> str | Problem:
     is read.
     """
     if "://" in name:
-        return Problem("refused", "a config is not read from the network", "download it first")
+        message = "a config is not read from the network"
+        return Problem("refused", message, "download it first", file=name)
     file = "stdin" if name == STDIN else name
     try:
         raw, size = _read_stdin() if name == STDIN else _read_file(name)

@@ -138,26 +138,38 @@ def _problem(leaf: Leaf, path: Path, errors: Sequence[ErrorDetails]) -> Problem:
     value = errors[0].get("input")
     if "missing" in by_type:
         return Problem("missing", "must be given", f"add `{path[-1]}:` - {leaf.doc}", key=key)
+    fallback = _taken_out(leaf, key)
     for kind, (text, bound) in _BOUNDS.items():
         if kind in by_type:
             limit = (by_type[kind].get("ctx") or {})[bound]
             message = f"{text.format(number(limit))}, not {given(value)}"
-            return Problem("out-of-range", message, "", key=key)
+            fix, edit = (f"use `{limit}`", {key: limit}) if bound == "ge" else fallback
+            return Problem("out-of-range", message, fix, key=key, edit=edit)
     if _EMPTY & by_type.keys():
-        edit = {} if leaf.required else {key: REMOVE}
         fix = f"give it: {leaf.doc}" if leaf.required else f"take it out, or give it: {leaf.doc}"
-        return Problem("out-of-range", "must not be empty", fix, key=key, edit=edit)
+        return Problem("out-of-range", "must not be empty", fix, key=key, edit=fallback[1])
+    fix, edit = fallback
     if "finite_number" in by_type:
-        return Problem("out-of-range", f"must be a finite number, not {given(value)}", key=key)
+        message = f"must be a finite number, not {given(value)}"
+        return Problem("out-of-range", message, fix, key=key, edit=edit)
     wanted = _item_type(leaf, path)
+    message = f"must be {describe(wanted)}, not {given(value)}"
     options = _literals(wanted)
     if options and isinstance(value, str):
-        meant = nearest(value, options)
-        fix = f"did you mean `{meant}`?" if meant else ""
-        message = f"must be {describe(wanted)}, not {given(value)}"
-        return Problem("out-of-range", message, fix, key=key, edit={key: meant} if meant else {})
-    message = f"must be {describe(wanted)}, not {given(value)}"
-    return Problem("wrong-type", message, _type_fix(wanted, value), key=key)
+        if meant := nearest(value, options):
+            fix, edit = f"did you mean `{meant}`?", {key: meant}
+        return Problem("out-of-range", message, fix, key=key, edit=edit)
+    if better := _type_fix(wanted, value):
+        fix, edit = better, {}
+    return Problem("wrong-type", message, fix, key=key, edit=edit)
+
+
+def _taken_out(leaf: Leaf, key: str) -> tuple[str, Edit]:
+    """What to do with a wrong value that says nothing of the right one."""
+    if leaf.required:
+        return f"write {describe(leaf.annotation)}: {leaf.doc}", {}
+    instead = "" if leaf.default in (None, ()) else f" (it is {given(leaf.default)} then)"
+    return f"correct it, or take it out{instead}", {key: REMOVE}
 
 
 def _item_type(leaf: Leaf, path: Path) -> Any:
@@ -181,10 +193,17 @@ def _literals(annotation: Any) -> list[str]:
 
 def _type_fix(wanted: Any, value: Any) -> str:
     kinds = [arm if isinstance(arm, type) else get_origin(arm) for arm in arms(wanted)]
+    takes_list = list in kinds or tuple in kinds
     if str in kinds and isinstance(value, int | float):
         return f"put it in quotes: '{str(value).lower() if isinstance(value, bool) else value}'"
-    if (list in kinds or tuple in kinds) and isinstance(value, Mapping):
+    if str in kinds and isinstance(value, list) and len(value) == 1:
+        return f"write {given(value[0])}"
+    if takes_list and isinstance(value, Mapping):
         return "begin each entry with `- `"
-    if (list in kinds or tuple in kinds) and isinstance(value, str):
+    if takes_list and isinstance(value, str):
         return f"write `[{value}]`"
+    if any(isinstance(kind, type) and issubclass(kind, Section | Mapping) for kind in kinds):
+        return "write its keys below it, each on a line of its own"
+    if isinstance(value, str) and "#" in value:
+        return "put a space before `#` if a comment begins there"
     return ""
