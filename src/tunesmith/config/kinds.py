@@ -139,7 +139,7 @@ _KINDS: Mapping[str, str] = {
 }
 
 # Key -> the names that it takes; one of kind "flag" takes truth values beside them.
-_NAMES: Mapping[str, str] = {
+NAMES: Mapping[str, str] = {
     "activation_offloading": "legacy disk hidden_states",
     "diffusion.noise_schedule": "linear cosine",
     "dpo_loss_type": """
@@ -210,7 +210,7 @@ def plain_key(flat: str) -> str:
 def kinds() -> Mapping[str, str]:
     """Every key of the tables -> its kind, "name" where only names are known."""
     listed = {key: kind for kind, keys in _KINDS.items() for key in keys.split()}
-    return dict.fromkeys(_NAMES, "name") | listed
+    return dict.fromkeys(NAMES, "name") | listed
 
 
 @cache
@@ -226,8 +226,8 @@ def value_problem(flat: str, value: Any) -> Problem | None:
     """What is wrong with the value of a key, its place and key left out."""
     key = plain_key(flat)
     kind = kinds().get(key, "text")
-    if key in _NAMES and not (kind == "flag" and isinstance(value, bool)):
-        return _name_problem(value, _NAMES[key].split())
+    if key in NAMES and not (kind == "flag" and isinstance(value, bool)):
+        return _name_problem(value, NAMES[key].split())
     if kind in _BOUNDS:
         return _number_problem(value, kind)
     types, called = _TYPES.get(kind, ((object,), ""))
