@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ from tunesmith.config.overrides import Override, apply_overrides, as_overrides
 from tunesmith.config.schema import RunConfig
 from tunesmith.config.section import takes
 from tunesmith.config.source import STDIN, text_of
+from tunesmith.config.tree import MAX_DEPTH, Place, read_tree
 from tunesmith.config.tree import Path as TreePath
-from tunesmith.config.tree import Place, read_tree
 from tunesmith.config.unbuilt import other_file
 from tunesmith.config.words import problems_of
 from tunesmith.errors import REMOVE, ConfigError, Problem
@@ -78,7 +78,7 @@ def load(
         ConfigError: with every problem, ordered by line.
     """
     draft = _read(source)
-    apply_overrides(draft, as_overrides(overrides))
+    apply_overrides(draft, [_own(override) for override in as_overrides(overrides)])
     old = copy.deepcopy(draft.values)
     upgrade(draft)
     written = old | copy.deepcopy(draft.values)
@@ -120,8 +120,7 @@ def _read(source: str | Path | Mapping[str, Any]) -> Draft:
         ConfigError: nothing of it can be read.
     """
     if isinstance(source, Mapping):
-        values = {str(name): copy.deepcopy(value) for name, value in source.items()}
-        return Draft(_undotted(values), {}, "python")
+        return Draft(_plain(source, 0), {}, "python")
     name, text = read_text(source)
     tree = read_tree(text, name)
     values = {} if tree.values is None and not tree.problems else tree.values
@@ -134,15 +133,24 @@ def _read(source: str | Path | Mapping[str, Any]) -> Draft:
     return draft
 
 
-def _undotted(values: dict[str, Any]) -> dict[str, Any]:
-    """Tuples as lists and nested mappings as plain dictionaries, all the way down."""
-    return {str(name): _plain(value) for name, value in values.items()}
+def _own(override: Override) -> Override:
+    return replace(override, value=_plain(override.value, 0))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, depth: int) -> Any:
+    """The same with tuples as lists and mappings as dictionaries of its own, all the way down.
+
+    Raises:
+        ConfigError: it is too deep, or holds itself.
+    """
+    if depth > MAX_DEPTH:
+        problem = Problem("yaml", f"nested more than {MAX_DEPTH} deep", "flatten it", file="python")
+        raise _as_error([problem], "python")
     if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {str(name): _plain(item, depth + 1) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, depth + 1) for item in value]
+    return value
 
 
 def read_text(source: str | Path) -> tuple[str, str]:

@@ -41,12 +41,13 @@ def test_a_right_file_is_said_to_be_so_with_its_notices(right, capsys):
 
 def test_every_problem_of_every_file_is_shown(right, wrong, capsys):
     assert run(["config", "validate", wrong, right]) == ExitCode.WRONG_INPUT
-    assert capsys.readouterr().out.splitlines()[:5] == [
+    assert capsys.readouterr().out.splitlines()[:6] == [
         f"{wrong}: 2 problems",
         f"  {wrong}:7:1: lr: there is no key `lr`",
         "      fix: did you mean `learning_rate`?",
         f"  {wrong}:8:1: lora_dropout: must be less than 1, not `2`",
         "      fix: correct it, or take it out (it is `0` then)",
+        f"{right}: ok",
     ]
 
 

@@ -120,6 +120,44 @@ def test_wrong_values_are_told_in_the_users_words(write, line, code, message):
     assert found.line == text.count("\n") + 2
 
 
+def test_a_wrong_key_of_an_entry_hides_no_other_and_causes_none(write):
+    text = RIGHT.replace(
+        "    type: alpaca\n",
+        "    type: completion\n    field: 7\n    roles_to_train: assistant\n"
+        "  - {path: b.jsonl, type: alpacca}\n"
+        "  - {path: c.jsonl, type: 3, field: text}\n",
+    )
+    assert [(item.code, item.key) for item in problems(write(text))] == [
+        ("wrong-type", "datasets.0.field"),
+        ("wrong-type", "datasets.0.roles_to_train"),
+        ("out-of-range", "datasets.1.type"),
+        ("wrong-type", "datasets.2.type"),
+    ]
+
+
+def test_quoted_truth_values_of_boolean_keys_are_read_aloud(write):
+    path = write(RIGHT + "sample_packing: 'True'\nsave_strategy: \"no\"\noutput_dir: 'true'\n")
+    loaded = load(path)
+    assert loaded.config.packing.sample_packing is True
+    assert loaded.config.checkpoint.strategy == "no"
+    assert loaded.config.checkpoint.output_dir == "true"
+    assert loaded.notices == [f'{path}:10:1: sample_packing: "True" is read as `true`']
+
+
+def test_a_mapping_that_holds_itself_is_refused():
+    knot: dict = {**VALUES}
+    knot["datasets"] = [knot]
+    assert problems(knot)[0].message == "nested more than 20 deep"
+    assert problems(VALUES, overrides={"datasets": knot})[0].code == "yaml"
+
+
+def test_overrides_are_not_changed_for_the_caller():
+    entry = {"path": "a", "type": "sharegpt"}
+    overrides = {"datasets": [entry]}
+    assert load(VALUES, overrides).config.data.datasets[0].type == "chat_template"
+    assert overrides == {"datasets": [{"path": "a", "type": "sharegpt"}]}
+
+
 def test_null_means_not_set(write):
     text = RIGHT + "lora_r:\nmax_steps: null\nspecial_tokens:\n  pad_token:\nroles_x: 1\n"
     (found,) = problems(write(text))
