@@ -180,7 +180,7 @@ class DatasetEntry(Section):
         "rejected", "Field of the worse answer.", readers="tunesmith.data.formats.options"
     )
     step_separator: str = key(
-        "\\n",
+        "\n",
         "What ends each step (`stepwise_supervised`).",
         readers="tunesmith.data.formats.options",
     )
@@ -423,10 +423,10 @@ class DataSection(Section):
     )
     train_on_inputs: bool = key(
         False,
-        "Train on prompts too (not for `chat_template`).",
+        "Train on prompts too; of chats, every turn.",
         flat="train_on_inputs",
         when=reads_prompts,
-        why="chat data chooses turns by `roles_to_train`",
+        why="`roles_to_train` names the turns that train",
         alters_training=True,
         readers="tunesmith.data.formats.options tunesmith.data.prepare tunesmith.runs.prepare",
     )

@@ -41,14 +41,6 @@ _UNBUILT_SCHEDULES = _words(
     """
 )
 _UNBUILT_FORMATS = _words("axolotl.integrations.kd.chat_template completion_chunked")
-_UNBUILT_TEMPLATES = _words(
-    """
-    aya cohere command_a command_a_rag command_a_tool_use deepseek_v2 deepseek_v3 exaone
-    exaone4 falcon_h1 gemma3 gemma3n gemma4 gemma4_unified jamba llama3_2_vision llama4
-    llava metharme mistral_v2v3 mistral_v3_tekken mistral_v7_tekken nemotron_h phi_35 phi_4
-    pixtral qwen2_vl qwen3 qwen3_5 qwen_25
-    """
-)
 _UNBUILT_ATTENTIONS = _words("sage fp8")
 _SPELLINGS = {
     "adamw": "adamw_torch_fused",
@@ -134,7 +126,7 @@ def formats(config: RunConfig) -> Iterator[Problem]:
             yield Problem(
                 "not-built",
                 f"`{name}` gives answers to compare, and preference training is not built yet",
-                "`preprocess --show` shows such rows; train on a type of prompts and answers",
+                "choose a `type` whose rows hold an answer to learn",
                 key=f"{key}.type",
                 edit={f"{key}.type": "chat_template"},
             )
@@ -159,7 +151,7 @@ def templates(config: RunConfig) -> Iterator[Problem]:
                 {key: "jinja", f"{key}_jinja": choice},
                 "use `chat_template: jinja` with `chat_template_jinja`",
             )
-        elif found := name_problem(key, name, "chat template", known, _UNBUILT_TEMPLATES):
+        elif found := name_problem(key, name, "chat template", known, frozenset()):
             yield _with_fallback(found, key, str(choice).removesuffix(name))
 
 
