@@ -18,8 +18,10 @@ from tunesmith.runs.preflight.probe import Subject
 ROWS = 3
 TOKENS = 64
 
-TOLERANCES = {"float32": (1e-4, 1e-3), "float16": (5e-3, 5e-2), "bfloat16": (2e-2, 8e-2)}
-"""Of the loss, and of the gradient as a share of its norm: what another order of sums explains."""
+TOLERANCES = {"float32": (1e-4, 1e-3), "float16": (5e-3, 5e-2), "bfloat16": (2e-2, 0.2)}
+"""Of the loss, and of the gradient as a share of its norm: what another order of sums explains.
+
+The gradient of 32 random blocks in bfloat16 moved by 0.08; a mean of means moves it by 0.3."""
 
 
 def probe_invariance(subject: Subject) -> str:
