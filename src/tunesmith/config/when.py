@@ -34,9 +34,9 @@ def warms_up(config: Config) -> bool:
 
 
 def reads_prompts(config: Config) -> bool:
-    """Some data set trains its prompts if asked: any but chat."""
+    """Some data set trains its prompts if asked: any but chats that name the roles to train."""
     return any(
-        entry.type not in (None, "chat_template")
+        entry.type not in (None, "chat_template") or entry.roles_to_train is None
         for entry in (*config.data.datasets, *config.data.test_datasets)
     )
 

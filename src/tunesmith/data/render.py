@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tunesmith.data.chat import Chat
 from tunesmith.data.encode import Encoder
 from tunesmith.data.history import plan_samples
-from tunesmith.data.masking import Ends, Mask, Masker, Stops
+from tunesmith.data.masking import Mask, Masker
 from tunesmith.data.origin import Tracked, plain
 from tunesmith.data.pieces import PieceEncoder, PlainRecord, Token
 from tunesmith.data.proof import prove_origins, prove_prompt
@@ -34,6 +34,7 @@ from tunesmith.data.tokens import (
     view_turns,
     weigh_tokens,
 )
+from tunesmith.data.turns import Ends, Stops
 from tunesmith.errors import DataError
 
 RENDER_VERSION: Final = "2"
@@ -129,16 +130,30 @@ class Renderer:
         self._findings = self._check_end(self._chat) if self._chat else ()
 
     def _check_end(self, chat: Chat) -> tuple[Lint, ...]:
-        """A finding where the text that ends a turn is no single token."""
+        """A finding where no token ends a turn; an error for ``eot_tokens`` that are none."""
+        for text in self._settings.eot_tokens:
+            if len(ids := self._encoder.encode(text).ids) != 1:
+                raise DataError(
+                    f"eot_tokens: {text!r} is {len(ids)} tokens: generation cannot stop there",
+                    hint="name a token of the tokenizer, or add this one under `tokens`",
+                    where="eot_tokens",
+                )
         end = chat.shape({}).turn_end
-        length = len(self._encoder.encode(end).ids)
-        if length <= 1:
+        if not end or self._end_id(end) is not None:
             return ()
+        length = len(self._encoder.encode(end).ids)
         message = (
             f"the template ends turns with {end!r}, which is {length} tokens: generation will not "
             "stop there by itself; add it under `tokens` and `eot_tokens`"
         )
         return (Lint("end-of-turn-text", message),)
+
+    def _end_id(self, text: str) -> int | None:
+        """The token that a text is, or the special token that it ends with."""
+        ids: list[int] = self._encoder.encode(text).ids.tolist()
+        if len(ids) > 1 and self._encoder.text_of(ids[-1]) not in self._encoder.special:
+            return None
+        return ids[-1] if ids else None
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -146,8 +161,8 @@ class Renderer:
         texts = [self._settings.eos_text, *self._settings.eot_tokens]
         if self._chat is not None:
             texts.append(self._chat.shape({}).turn_end)
-        encoded = [self._encoder.encode(text).ids for text in texts if text]
-        return frozenset(ids[0] for ids in encoded if len(ids) == 1)
+        found = (self._end_id(text) for text in texts if text)
+        return frozenset(token for token in found if token is not None)
 
     def render(self, record: TokenRecord, source: Source) -> RenderedRow:
         """The samples of one record, with what looks odd about it; raises ``RowError``."""

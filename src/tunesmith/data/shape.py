@@ -25,13 +25,17 @@ class TurnShape:
 
     ``prompt``: the generation prompt. ``header``: the part of it that opens a plain answer.
     ``user_end``: what closes a user turn, where there is no generation prompt. ``turn_end``: what
-    closes an assistant turn, blanks behind it left out ("" where nothing does).
+    closes an assistant turn, blanks behind it left out ("" where nothing does). ``call_end``: what
+    the template writes behind the last argument of a call, whatever follows. ``after_tool``: the
+    prompt, its header and what stands before it, where tools' answers are followed by another one.
     """
 
     prompt: str
     header: str
     user_end: str
     turn_end: str
+    call_end: str = ""
+    after_tool: tuple[str, str, str] | None = None
 
 
 _PROBE = ("alpha", "beta", "gamma", "delta")
@@ -65,7 +69,40 @@ def learn_shape(render: Render) -> TurnShape:
         raise TemplateShapeError(
             "it has no generation prompt, and nothing of its own ends a user turn"
         )
-    return TurnShape(prompt, header, user_end, _learn_end(render, texts, answered))
+    end = _learn_end(render, texts, answered)
+    return TurnShape(prompt, header, user_end, end, *_learn_tools(render, texts, prompt, user_end))
+
+
+def _learn_tools(
+    render: Render, texts: Sequence[Any], prompt: str, user_end: str
+) -> tuple[str, tuple[str, str, str] | None]:
+    """``call_end`` and ``after_tool``; empty and None for templates that refuse tools."""
+    called, answered = _probe_of_tools(texts[0])
+    final = {"role": ASSISTANT, "content": texts[3]}
+    try:
+        alone = render(called, prompt=False)
+        inner = render([*called, answered], prompt=False)
+        prompted = _after(render([*called, answered], prompt=True), 2)
+        gap = _between(render([*called, answered, final], prompt=False), 2, 3)
+    except Exception:  # the template refuses tools, or prints none
+        return "", None
+    call_end = _after(alone, 1) if _extent(alone, 1)[1] > 0 else ""
+    call_end = call_end if call_end in plain(inner) else ""
+    opening, end = _split_prompt(_after(inner, 2), prompted, gap)
+    if opening == prompt and (prompt or end == user_end):
+        return call_end, None
+    header = opening[: longest_prefix(opening, gap)[1]]
+    return call_end, (opening, header, end) if header or (end and not opening) else None
+
+
+def _probe_of_tools(text: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A question and its call, and the tool's answer."""
+    function = {"name": "epsilon", "arguments": {"zeta": "beta"}}
+    call = {"id": "alphabeta", "type": "function", "function": function}
+    asked = {"role": "user", "content": text}
+    called = {"role": ASSISTANT, "content": "", "tool_calls": [call]}
+    answer = {"role": "tool", "content": "gamma", "tool_call_id": "alphabeta", "name": "epsilon"}
+    return [asked, called], answer
 
 
 def _probe(texts: Sequence[Any], count: int) -> list[dict[str, Any]]:
