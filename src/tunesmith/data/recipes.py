@@ -23,6 +23,8 @@ _WORDS: Mapping[str, str] = {
 """Place in a recipe -> what it is; "" is not told."""
 
 _LONGEST = 60
+_HASH = 64
+"""Letters of a SHA-256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,14 @@ def differences(before: Recipe, now: Recipe) -> tuple[Difference, ...]:
     found = []
     for place in dict.fromkeys([*new, *old]):
         was, is_now = old.get(place), new.get(place)
-        if was != is_now and (what := _name(place, new, old)):
-            found.append(Difference(what, was, is_now))
+        if was == is_now:
+            continue
+        listed = _listed(place)
+        if listed and (listed not in old or listed not in new):
+            # A data set that only one of them has is one difference, not one for each of its keys.
+            found.append(Difference("data set", old.get(listed), new.get(listed)))
+        elif what := _name(place, new, old):
+            found.append(Difference(what, _short(was), _short(is_now)))
     return tuple(dict.fromkeys(found))  # a length decides in two places, and is told once
 
 
@@ -80,21 +88,27 @@ def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
         for number, part in enumerate(value):
             yield from _leaves(part, f"{place}.{number}")
     else:
-        yield place, _short(value)
+        yield place, value if isinstance(value, str) else repr(value)
 
 
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+def _listed(place: str) -> str:
+    """The path's place of the data set that a place is inside of, or ""."""
+    parts = place.split(".", 2)
+    return f"datasets.{parts[1]}.entry.path" if parts[0] == "datasets" and len(parts) == 3 else ""
+
+
+def _short(text: str | None) -> str | None:
+    """A value as it is shown: a hash by its beginning, and nothing at great length."""
+    if text is not None and len(text) == _HASH and set(text) <= set("0123456789abcdef"):
+        return text[:12]
+    return text if text is None or len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def _name(place: str, *recipes: Mapping[str, str]) -> str:
     """The words for a place; for a place inside of a data set, its path before them."""
-    parts = place.split(".", 2)
-    if parts[0] == "datasets" and len(parts) == 3:
-        paths = (recipe.get(f"datasets.{parts[1]}.entry.path") for recipe in recipes)
-        inner = _name(parts[2])
-        where = next((path for path in paths if path is not None), parts[1])
+    if listed := _listed(place):
+        inner = _name(place.split(".", 2)[2])
+        where = next(recipe[listed] for recipe in recipes if listed in recipe)
         return f"{where}: {inner}" if inner else ""
     if place.startswith("files["):
         return f"the bytes of {place[6:-1]}"
