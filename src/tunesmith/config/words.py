@@ -23,6 +23,7 @@ _BOUNDS: Mapping[str, tuple[str, str]] = {
     "multiple_of": ("must be a multiple of {}", "multiple_of"),
 }
 _EMPTY = {"string_too_short", "too_short"}
+_TRUTH = {"true": True, "false": False}
 
 
 def describe(annotation: Any) -> str:
@@ -154,11 +155,12 @@ def _problem(leaf: Leaf, path: Path, errors: Sequence[ErrorDetails]) -> Problem:
         return Problem("out-of-range", message, fix, key=key, edit=edit)
     wanted = _item_type(leaf, path)
     message = f"must be {describe(wanted)}, not {given(value)}"
-    options = _literals(wanted)
-    if options and isinstance(value, str):
-        if meant := nearest(value, options):
-            fix, edit = f"did you mean `{meant}`?", {key: meant}
-        return Problem("out-of-range", message, fix, key=key, edit=edit)
+    names = _literals(wanted)
+    if isinstance(value, str):
+        if meant := nearest(value, [*names, *(_TRUTH if bool in arms(wanted) else ())]):
+            fix, edit = f"did you mean `{meant}`?", {key: _TRUTH.get(meant, meant)}
+        if names:
+            return Problem("out-of-range", message, fix, key=key, edit=edit)
     if better := _type_fix(wanted, value):
         fix, edit = better, {}
     return Problem("wrong-type", message, fix, key=key, edit=edit)

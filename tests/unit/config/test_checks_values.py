@@ -129,6 +129,15 @@ def test_what_is_wrong_is_said(key: str, value: Any, code: str, said: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("key", "wrong", "meant"), [("bf16", "ture", True), ("sample_packing", "flase", False)]
+)
+def test_a_misspelt_truth_value_is_known(key: str, wrong: str, meant: bool) -> None:
+    (problem,) = problems_of({key: wrong})
+    assert problem.edit == {key: meant}
+    assert problem.fix == f"did you mean `{str(meant).lower()}`?"
+
+
+@pytest.mark.parametrize(
     "values",
     [
         {"activation_offloading": True, "gradient_checkpointing": True},
