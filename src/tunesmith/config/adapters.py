@@ -17,8 +17,8 @@ class AdaptersSection(Section):
         None,
         "`lora`, `qlora` (4-bit base), or nothing for full fine-tuning.",
         flat="adapter",
-        readers="tunesmith.runs.assemble tunesmith.runs.finish tunesmith.runs.plan "
-        "tunesmith.runs.precision",
+        readers="tunesmith.runs.assemble tunesmith.runs.finish tunesmith.runs.memory "
+        "tunesmith.runs.plan tunesmith.runs.precision",
     )
     rank: int = key(
         8,
@@ -26,7 +26,7 @@ class AdaptersSection(Section):
         flat="lora_r",
         le=65_536,
         ge=1,
-        readers="tunesmith.models.adapters tunesmith.runs.plan",
+        readers="tunesmith.models.adapters tunesmith.runs.memory tunesmith.runs.plan",
         **ADAPTED,
     )
     alpha: float = key(

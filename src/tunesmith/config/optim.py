@@ -23,7 +23,7 @@ class OptimSection(Section):
         "adamw_torch_fused",
         "The optimizer's name.",
         flat="optimizer",
-        readers="tunesmith.optim.build tunesmith.runs.precision",
+        readers="tunesmith.optim.build tunesmith.runs.memory tunesmith.runs.precision",
     )
     args: dict[str, Any] | str | None = key(
         None,

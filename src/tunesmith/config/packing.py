@@ -47,7 +47,7 @@ class PackingSection(Section):
         None,
         "Fill every micro-batch up to one length (static shapes).",
         flat="pad_to_sequence_len",
-        readers="tunesmith.runs.plan",
+        readers="tunesmith.runs.compile tunesmith.runs.plan",
     )
     sequential: bool = key(
         False,

@@ -14,13 +14,15 @@ class QuantSection(Section):
         False,
         "bitsandbytes NF4.",
         flat="load_in_4bit",
-        readers="tunesmith.models.quantize tunesmith.runs.plan",
+        readers="tunesmith.models.quantize tunesmith.runs.compile tunesmith.runs.memory "
+        "tunesmith.runs.plan",
     )
     load_in_8bit: bool = key(
         False,
         "bitsandbytes LLM.int8().",
         flat="load_in_8bit",
-        readers="tunesmith.models.quantize tunesmith.runs.plan",
+        readers="tunesmith.models.quantize tunesmith.runs.compile tunesmith.runs.memory "
+        "tunesmith.runs.plan",
     )
     bnb_args: dict[str, Any] | None = key(
         None,

@@ -53,11 +53,9 @@ def choose_recompute(
     block that recomputes costs its forward pass a second time.
     """
     asked = config.memory.gradient_checkpointing
-    if environment.device == "cpu" or environment.memory_bytes == 0:
-        n = shape.n_layers if asked else 0
-        why = "off" if asked is None else "as asked"
-        return Chosen(n, f"{why}: a CPU's memory is not priced", KEYS[:1])
     price = footprint(shape, workload(config, layout))
+    if asked is None and environment.device == "cpu":
+        return Chosen(0, f"off on a CPU; {_in_words(price, 0, environment)}", KEYS[:1])
     if asked is not None:
         n = shape.n_layers if asked else 0
         return Chosen(n, f"as asked; {_in_words(price, n, environment)}", KEYS[:1])
@@ -90,11 +88,11 @@ def workload(config: RunConfig, layout: Layout) -> Workload:
 
 
 def _in_words(price: Footprint, n: int, environment: Environment) -> str:
-    peak, memory = price.peak(n) / GIB, environment.memory_bytes / GIB
+    memory = f" of {environment.memory_bytes / GIB:.1f}" if environment.memory_bytes else ""
     if n == 0:
         what = f"all activations of {price.n_blocks} blocks are kept"
     elif n == price.n_blocks:
         what = f"every one of {n} blocks recomputes"
     else:
         what = f"{n} of {price.n_blocks} blocks recompute"
-    return f"{what}: about {peak:.1f} of {memory:.1f} GiB"
+    return f"{what}: about {price.peak(n) / GIB:.1f}{memory} GiB"
