@@ -5,7 +5,7 @@ Comments, order, quotes and line breaks stay, since only the words of the old ke
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,17 +86,21 @@ def _replay(document: Text, rewrite: Rewrite) -> None:
         _exchange(document, rewrite, beside, raw)
 
 
-def _exchange(document: Text, rewrite: Rewrite, beside: Mapping[str, Any], raw: str | None) -> None:
-    """Put the new keys where the old one stands; a value that only moves stays as it is written."""
-    (path, value), *others = rewrite.new.items()
-    moved = not others and value is rewrite.value
-    if moved and path[:-1] == rewrite.old[:-1]:
+def _exchange(document: Text, rewrite: Rewrite, beside: dict[str, Any], raw: str | None) -> None:
+    """Put the new keys where the old one stands; what only moves stays as it is written."""
+    around = rewrite.old[:-1]
+    for name in [name for name in beside if document.find((*around, name)) is not None]:
+        document.remove((*around, name))  # there, but empty
+    path, value = next(iter(rewrite.new.items()))
+    if path[:-1] == around and path[-1] in beside:
         document.rename(rewrite.old, written(path[-1]))
+        _change(document, path, document.find(path), value)
+        del beside[str(path[-1])]
+        if beside:
+            document.add_after(path, beside)
         return
-    for name in [name for name in beside if document.find((*rewrite.old[:-1], name)) is not None]:
-        document.remove((*rewrite.old[:-1], name))  # there, but empty
-    kept = {str(path[-1]): raw} if moved and raw is not None else {}
-    document.put_instead(rewrite.old, beside, kept)
+    moved = value is rewrite.value and raw is not None
+    document.put_instead(rewrite.old, beside, {str(path[-1]): str(raw)} if moved else {})
 
 
 def _is_open(document: Text, path: Path) -> bool:
@@ -108,14 +112,32 @@ def _change(document: Text, path: Path, span: Span | None, value: Any) -> None:
     """Write a value over the one at ``path``, in as few letters as it takes."""
     if span is None or _reads_as(document, span, value):
         return
-    one = value[0] if isinstance(value, list) and len(value) == 1 else None
-    if one is not None and _reads_as(document, span, one):
+    if isinstance(value, list) and span.kind == "sequence" and len(value) == len(span.items):
+        _change_inside(document, path, enumerate(value))
+    elif isinstance(value, list) and len(value) == 1 and span.kind != "sequence":
         document.wrap(path)
+        _change_inside(document, path, enumerate(value))
+    elif (
+        isinstance(value, dict) and span.pairs and {name for name, _, _ in span.pairs} <= set(value)
+    ):
+        _change_inside(document, path, value.items())
     elif isinstance(value, dict) and isinstance(path[-1], int) and not _in_brackets(document, path):
-        ((key, item),) = value.items()
-        document.change(path, f"{key}: {written(item)}")
+        (name, first), *_ = value.items()
+        document.change(path, f"{name}: {written(first)}")
+        _change_inside(document, path, value.items())
     else:
         document.change(path, written(value))
+
+
+def _change_inside(document: Text, path: Path, parts: Iterable[tuple[str | int, Any]]) -> None:
+    """Change the items of a list, or the keys of a mapping; those that it lacks are added."""
+    for name, value in parts:
+        inner = (*path, name)
+        span = document.find(inner)
+        if span is None:
+            document.add(path, {str(name): value})
+        else:
+            _change(document, inner, span, value)
 
 
 def _reads_as(document: Text, span: Span, value: Any) -> bool:

@@ -46,6 +46,11 @@ class Span:
     pairs: list[tuple[str, Span, Span]] = field(default_factory=list)
     items: list[Span] = field(default_factory=list)
 
+    @property
+    def names(self) -> set[str]:
+        """A mapping's keys."""
+        return {name for name, _, _ in self.pairs}
+
 
 class Text:
     """A YAML document as text; each edit reads it anew."""
@@ -147,7 +152,9 @@ class Text:
         """Make the value at ``path`` the one item of a list."""
         span = self._at(path)
         if span.flow or span.kind != "mapping":
-            self._cut(span.start, span.end, f"[{self.raw(span)}]")
+            raw = self.raw(span)
+            plain = raw[:1] not in "\"'" and not span.flow
+            self._cut(span.start, span.end, f"[{written(self.value(span)) if plain else raw}]")
             return
         first = self.text.rfind("\n", 0, span.pairs[0][1].start) + 1
         indent = span.pairs[0][1].start - first
@@ -219,7 +226,9 @@ class Text:
         if own_line:
             indent = self.text[begin:start]
             after = stop + len(self.newline) if stop < len(self.text) else stop
-            self._cut(begin, after, "".join(indent + line + self.newline for line in kept))
+            end, below = self._comments_below(after, len(indent))
+            own = "".join(indent + line + self.newline for line in kept)
+            self._cut(begin, end, own + below)
         elif number + 1 < len(spans):  # behind the dash of its item: the next key moves up
             following = spans[number + 1][0]
             kept += self._comments(stop, following)
@@ -238,6 +247,19 @@ class Text:
             for found in _COMMENT.finditer(self.text, start, end)
             if not any(a <= found.start() < b for a, b in inside)
         ]
+
+    def _comments_below(self, start: int, indent: int) -> tuple[int, str]:
+        """The comments from a line on, up to the next word, none further in than ``indent``: behind
+        a block of text they would become a part of it once the key between is gone.
+        """
+        found = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)*(?:[ \t]*#[^\n]*\Z)?").match(self.text, start)
+        lines = found[0].splitlines(keepends=True) if found else []
+        margins = [len(line) - len(line.lstrip(" \t")) for line in lines]
+        cut = [
+            line[margin - indent :] if margin > indent and "#" in line else line
+            for line, margin in zip(lines, margins, strict=True)
+        ]
+        return start + sum(map(len, lines)), "".join(cut)
 
     def _line_end(self, index: int) -> int:
         """Where the line of a position ends, before its break."""

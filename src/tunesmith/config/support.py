@@ -45,7 +45,17 @@ def state_of(flat: str) -> KeyState | None:
     if bracket and listed in ("datasets", "test_datasets"):
         state, what, today = legacy_data.ENTRY_KEYS.get(entry_key, ("", "", ""))
         return KeyState(state, what, today and f"{listed}[].{today}") if state else None
-    return _top_level(flat)
+    return _in_old_block(flat) if bracket else _top_level(flat)
+
+
+def _in_old_block(flat: str) -> KeyState | None:
+    """The state of a key in entries of an old list: what it is in today's."""
+    block, _, name = flat.partition("[].")
+    _, today = legacy.other_spellings().get(block, ("", ""))
+    inner = state_of(f"{today}[].{name}") if today else None
+    if inner is None or inner.state != "read":
+        return inner
+    return KeyState("read another way", f"`{today}[].{name}`", f"{today}[].{name}")
 
 
 def _top_level(flat: str) -> KeyState | None:

@@ -90,6 +90,35 @@ def test_sharegpt_becomes_chat_template_with_all_that_it_meant():
     )
 
 
+def test_a_stream_becomes_data_sets_with_its_lines_as_they_were():
+    before = """\
+    # corpus
+    pretraining_dataset:   # huge
+      - path: "web"  # pages
+        # all of it
+        split: train
+      - books
+    max_steps: 10
+    """
+    assert after(HEAD + dedent(before)) == HEAD + dedent(
+        """\
+        # corpus
+        datasets:   # huge
+          - path: "web"  # pages
+            # all of it
+            split: train
+            type: pretrain
+          - path: books
+            type: pretrain
+        streaming: true
+        max_steps: 10
+        """
+    )
+    assert after(HEAD + "pretraining_dataset: web # x\n").endswith(
+        "datasets: [{path: web, type: pretrain}] # x\nstreaming: true\n"
+    )
+
+
 def test_one_data_set_becomes_a_list_of_one_with_its_lines_as_they_were():
     before = """\
     dataset:
@@ -115,6 +144,12 @@ def test_one_data_set_becomes_a_list_of_one_with_its_lines_as_they_were():
         seed: 1
         """
     )
+
+
+def test_a_comment_behind_a_block_of_text_does_not_become_a_part_of_it():
+    block = "chat_template_jinja: |\n  text\n"
+    before = HEAD + block + "unsloth_rope: true\n\n   # a comment\nseed: 1\n"
+    assert after(before) == HEAD + block + "\n# a comment\nseed: 1\n"
 
 
 def test_an_anchor_is_rewritten_once_for_all_who_share_it():
@@ -197,7 +232,7 @@ def old_files(draw) -> str:
     return "\n".join(parts) + draw(st.sampled_from(["", "\n", "\n# end\n"]))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(old_files())
 def test_any_mixture_loads_to_the_same_without_a_word_of_old_keys(text):
     found = migrate(text, "old.yaml")
