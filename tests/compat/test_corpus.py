@@ -53,6 +53,13 @@ def test_every_folder_of_the_corpus_is_filled():
     assert len(cases(right=False)) >= 50
 
 
+def test_line_ends_and_marks_are_still_what_they_were():
+    crlf = [path.name for path in CORPUS if b"\r\n" in path.read_bytes()]
+    bom = [path.name for path in CORPUS if path.read_bytes().startswith(b"\xef\xbb\xbf")]
+    assert sorted(crlf) == ["bom_crlf.yml", "crlf.yaml", "crlf_wrong.yaml"]
+    assert sorted(bom) == ["bom.yaml", "bom_crlf.yml"]
+
+
 @pytest.mark.parametrize("path", cases(right=True))
 def test_a_right_config_loads_and_says_what_it_did(path):
     notices = load(path).notices

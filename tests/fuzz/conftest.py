@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tunesmith.errors import Problem
+
 WORKER = Path(__file__).with_name("worker.py")
 SECONDS = 1.0
 BYTES = 300_000_000
@@ -34,7 +36,8 @@ class Judge:
         assert answer["code"] == (0 if verdict["ok"] else 2)
         for problem in verdict["problems"]:
             assert problem["message"]
-            assert problem["line"] or placeless(problem), problem
+            said = Problem(problem["code"], problem["message"])
+            assert problem["line"] or placeless(said), problem
         return verdict
 
     def command(self, *words: str, folder: Path | None = None) -> dict[str, Any]:
@@ -73,9 +76,9 @@ class Judge:
         return answer
 
 
-def placeless(problem: dict[str, Any]) -> bool:
+def placeless(problem: Problem) -> bool:
     """Whether a problem may have no line: what is missing stands nowhere, a size is a file's."""
-    return problem["code"] == "missing" or "bytes are too many" in problem["message"]
+    return problem.code == "missing" or "bytes are too many" in problem.message
 
 
 @pytest.fixture(scope="session")

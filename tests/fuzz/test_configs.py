@@ -10,7 +10,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tests.fuzz.texts import RIGHT, files, override_words
+from tests.fuzz.conftest import placeless
+from tests.fuzz.texts import NASTY, RIGHT, files, key_paths, override_words, with_value
+from tunesmith.config.read import load
+from tunesmith.errors import ConfigError
 
 
 def examples(number: int) -> settings:
@@ -48,3 +51,22 @@ def test_thousands_of_files(judge, raw):
 def test_thousands_of_overrides(judge, words):
     judge.path.write_bytes(RIGHT)
     judge.command("config", "explain", "learning_rate", str(judge.path), *words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("value", NASTY)
+def test_every_key_takes_or_refuses_every_value(tmp_path, value):
+    path = tmp_path / "run.yaml"
+    for key in key_paths():
+        text = with_value(RIGHT.decode(), key, value)
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        try:
+            load(path)
+        except ConfigError as error:
+            problems = error.problems
+        else:
+            continue
+        assert problems
+        for problem in problems:
+            assert problem.message
+            assert problem.line or placeless(problem), (key, problem)

@@ -137,14 +137,18 @@ def written(path: tuple[str, ...], value: str) -> str:
     return "\n".join(lines) + f" {value}\n"
 
 
+def with_value(text: str, path: tuple[str, ...], value: str) -> str:
+    """The text of a config with one key set, in the place of what it set below the first word."""
+    kept = [line for line in text.splitlines() if not line.startswith(f"{path[0]}:")]
+    return "\n".join(kept) + "\n" + written(path, value)
+
+
 @st.composite
 def wrong_types(draw: st.DrawFn) -> bytes:
     """A right config with up to three keys of any kind set to values of any kind."""
-    paths = draw(st.lists(st.sampled_from(key_paths()), min_size=1, max_size=3))
     text = RIGHT.decode()
-    for path in paths:
-        kept = [line for line in text.splitlines() if not line.startswith(f"{path[0]}:")]
-        text = "\n".join(kept) + "\n" + written(path, draw(st.sampled_from(NASTY)))
+    for path in draw(st.lists(st.sampled_from(key_paths()), min_size=1, max_size=3)):
+        text = with_value(text, path, draw(st.sampled_from(NASTY)))
     return text.encode("utf-8", "surrogatepass")
 
 
