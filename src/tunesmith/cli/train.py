@@ -43,15 +43,19 @@ def train(
 
 @click.command(context_settings=OVERRIDE_SETTINGS)
 @takes_config
+@takes_machine
 def check(*, request: Request) -> None:
-    """Run the preflight of CONFIG on its own data and model, and train nothing."""
+    """Run the preflight of CONFIG on its own data and model, and train nothing.
+
+    With --machine the config must fit that machine; the probes run on this one.
+    """
     loaded = request.load()
     from tunesmith.dist.runtime import detect
     from tunesmith.launch.local import rehearse
     from tunesmith.report.console import Console
     from tunesmith.runs.watchers import told_to
 
-    _require_machine(request, loaded, detect())
+    _require_machine(request, loaded, request.environment or detect())
     rehearse(loaded.config, told_to(Console()))
 
 

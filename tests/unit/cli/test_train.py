@@ -70,10 +70,11 @@ def test_what_this_machine_cannot_do_is_said_before_anything_is_loaded(command, 
     assert ran == []
 
 
-def test_a_plan_is_decided_for_the_machine_that_is_named(ran, capsys):
+@pytest.mark.parametrize("command", ["check", "plan"])
+def test_a_config_is_decided_for_the_machine_that_is_named(command, ran, capsys):
     path = write(CONFIG + "fp16: true\n")
-    assert run(["plan", path, "--machine", "t4"]) == ExitCode.DONE
-    assert run(["plan", path, "--machine", "cpu"]) == ExitCode.WRONG_INPUT
+    assert run([command, path, "--machine", "t4"]) == ExitCode.DONE
+    assert run([command, path, "--machine", "cpu"]) == ExitCode.WRONG_INPUT
     assert "fp16: a CPU does not train in float16" in capsys.readouterr().err
     assert len(ran) == 1
 
