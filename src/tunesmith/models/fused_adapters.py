@@ -2,18 +2,26 @@
 
 The operator computes what peft's own forward computes (``kernels.lora``), with fewer passes over
 memory. Layers of another kind, and every layer outside of training, run as peft has them.
+
+Layers that are called one after the other with the same input form a group: the first computes the
+outputs of all, the others hand theirs out. Whether it is the same input is looked at, not assumed:
+a layer that is called with another one computes its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
-from tunesmith.kernels.lora import lora_linear
+from tunesmith.kernels.lora import Adapted, lora_linears
 from tunesmith.models.adapters import ADAPTER
+
+SHARED_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Names of sisters that models call with one input, in the order of the calls."""
 
 
 class FusedLoraLinear(LoraLinear):  # type: ignore[misc]  # peft is untyped
@@ -22,6 +30,12 @@ class FusedLoraLinear(LoraLinear):  # type: ignore[misc]  # peft is untyped
     A class and not a wrapped method, so that a compiler sees the same code in every layer.
     """
 
+    group: tuple[FusedLoraLinear, ...] = ()
+    """The layers that this one computes together with itself, itself first; empty: itself alone."""
+
+    waiting: tuple[Tensor, Tensor] | None = None
+    """An input that was seen by the group's first layer, and this layer's output for it."""
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The layer's output."""
         weight: Tensor = self.base_layer.weight
@@ -29,19 +43,30 @@ class FusedLoraLinear(LoraLinear):  # type: ignore[misc]  # peft is untyped
         if as_it_is or _compute_dtype(x) != weight.dtype:
             plain: Tensor = super().forward(x, *args, **kwargs)
             return plain
-        flat_NI = x.reshape(-1, x.shape[-1]).to(weight.dtype)
-        dropout = self.lora_dropout[ADAPTER]
-        drops = isinstance(dropout, nn.Dropout) and dropout.p > 0
-        a_RI = self.lora_A[ADAPTER].weight.to(weight.dtype)
-        b_OR = self.lora_B[ADAPTER].weight.to(weight.dtype)
-        out_NO = lora_linear(
-            flat_NI,
-            weight,
-            self.base_layer.bias,
-            (a_RI, b_OR, self.scaling[ADAPTER]),
-            dropout(flat_NI) if drops else None,
-        )
-        return out_NO.view(*x.shape[:-1], -1)
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None and waiting[0] is x:
+            return waiting[1]
+        layers = self.group or (self,)
+        own, *others = self._outputs(x, layers)
+        for layer, output in zip(layers[1:], others, strict=True):
+            layer.waiting = (x, output)
+        return own
+
+    def _outputs(self, x: Tensor, layers: Sequence[FusedLoraLinear]) -> list[Tensor]:
+        dtype = self.base_layer.weight.dtype
+        flat_NI = x.reshape(-1, x.shape[-1]).to(dtype)
+        dropped_NI = self.lora_dropout[ADAPTER](flat_NI) if _drops(self) else None
+        adapted = [
+            Adapted(
+                layer.base_layer.weight,
+                layer.base_layer.bias,
+                layer.lora_A[ADAPTER].weight.to(dtype),
+                layer.lora_B[ADAPTER].weight.to(dtype),
+            )
+            for layer in layers
+        ]
+        outputs = lora_linears(flat_NI, adapted, self.scaling[ADAPTER], dropped_NI)
+        return [output.view(*x.shape[:-1], -1) for output in outputs]
 
 
 def fuse_adapters(model: nn.Module) -> int:
@@ -52,14 +77,43 @@ def fuse_adapters(model: nn.Module) -> int:
     layers = [layer for layer in model.modules() if _is_plain(layer)]
     for layer in layers:
         layer.__class__ = FusedLoraLinear
+    for parent in model.modules():
+        for names in SHARED_INPUT:
+            _group([getattr(parent, name, None) for name in names])
     return len(layers)
 
 
 def release_adapters(model: nn.Module) -> None:
     """Undo ``fuse_adapters``."""
-    for layer in model.modules():
+    layers: list[Any] = list(model.modules())
+    for layer in layers:
         if type(layer) is FusedLoraLinear:
+            for name in ("group", "waiting"):
+                layer.__dict__.pop(name, None)
             layer.__class__ = LoraLinear
+
+
+def _group(layers: Sequence[Any]) -> None:
+    """Let the first layer compute all of them, where the operator can."""
+    if not all(type(layer) is FusedLoraLinear for layer in layers):
+        return
+    like = {
+        (
+            layer.r[ADAPTER],
+            layer.scaling[ADAPTER],
+            layer.base_layer.weight.dtype,
+            layer.base_layer.bias is None,
+        )
+        for layer in layers
+    }
+    # Where something is dropped each layer draws for itself.
+    if len(like) == 1 and not any(_drops(layer) for layer in layers):
+        layers[0].group = tuple(layers)
+
+
+def _drops(layer: Any) -> bool:
+    dropout = layer.lora_dropout[ADAPTER]
+    return isinstance(dropout, nn.Dropout) and dropout.p > 0
 
 
 def _is_plain(layer: Any) -> bool:

@@ -7,6 +7,8 @@ import torch
 
 from tests.conformance.tiny import batch_of, build
 from tunesmith.config.adapters import AdaptersSection
+from tunesmith.kernels.lora import lora_linears
+from tunesmith.models import fused_adapters
 from tunesmith.models.adapters import add_adapter, disabled
 from tunesmith.models.facts import read_facts
 from tunesmith.models.fused_adapters import FusedLoraLinear, fuse_adapters, release_adapters
@@ -51,6 +53,32 @@ def test_loss_and_gradients_are_pefts_own(family):
     want, got = step(plain), step(fused)
     assert got[0] == pytest.approx(want[0], rel=1e-6)
     torch.testing.assert_close(got[1], want[1], rtol=1e-4, atol=1e-5)
+
+
+def test_sisters_are_computed_together_once(monkeypatch):
+    calls = []
+
+    def counted(x, layers, *rest):
+        calls.append(len(layers))
+        return lora_linears(x, layers, *rest)
+
+    monkeypatch.setattr(fused_adapters, "lora_linears", counted)
+    model = adapted()
+    fuse_adapters(model)
+    step(model)
+    assert calls == [3, 1, 2, 1] * 2
+    assert all(getattr(layer, "waiting", None) is None for layer in model.modules())
+
+
+def test_a_sister_that_is_called_with_another_input_computes_its_own():
+    plain, fused = adapted(), adapted()
+    fuse_adapters(fused)
+    one, other = torch.randn(2, 5, 32)
+    results = []
+    for model in (plain, fused):
+        attention = model.model.layers[0].self_attn
+        results.append([attention.q_proj(one), attention.k_proj(other), attention.v_proj(one)])
+    torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-5)
 
 
 def test_dropout_draws_as_pefts_own():
