@@ -65,6 +65,21 @@ token ids where they have `input_ids`, `attention_mask` and `labels`. Preference
 training on prompts are not built yet; their rows are read, and no objective takes them so far.
 A row that does not fit is an error with its file, row and field.
 """
+FORMATS_FOOT = """
+## Where rows differ from axolotl's
+
+Ids and labels are those of axolotl 0.19, but for these, each with a test:
+
+* a row whose answer is empty is dropped with a line in the ledger (there it trains nothing);
+* `reflection:chat` ends with the corrected answer (there it is never shown);
+* `llama2_chat` trains its answers and ends with the last one (there a row is masked whole where
+  tokens are miscounted, is padded to `sequence_len`, and ends with an opening `<s>`);
+* `pygmalion` opens every conversation with bos; it and `llama2_chat` honour `train_on_inputs`;
+* `dpo.zephyr.nectar` chooses the best answer (there the worst);
+* pairs of a chat template hold what the template writes around an answer, and train its end alone;
+* an empty system text writes no system turn, and a missing one is no error (`bradley_terry`, KTO);
+* `pretrain` without streaming cuts texts without overlap, and ends each with one eos.
+"""
 SUPPORT_HEAD = """
 # axolotl's keys, one by one
 
@@ -156,6 +171,7 @@ def formats_page() -> str:
         lines.append("")
     own = ast.get_docstring(ast.parse((SOURCE / "data/formats/own.py").read_text(encoding="utf-8")))
     lines += ["## A module of your own", "", _as_markdown(own or "")]
+    lines.append(FORMATS_FOOT)
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -35,7 +35,7 @@ def written(value: Any) -> str:
     if isinstance(value, Section):
         value = value.model_dump(exclude_defaults=True)
     if isinstance(value, str):
-        return value if value else '""'
+        return value if value and value.isprintable() else json.dumps(value)
     return json.dumps(value, default=_jsonable)
 
 
