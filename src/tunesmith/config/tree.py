@@ -33,7 +33,7 @@ from tunesmith.errors import Problem
 Path = tuple[str | int, ...]
 """Where a value lies: mapping keys and list positions."""
 
-# Any text of this size is read, or refused, within half a second (ruamel scans 2 s a megabyte).
+# Any text of this size is read or refused in about half a second (ruamel scans 2 s a megabyte).
 MAX_BYTES = 250_000
 MAX_DEPTH = 20
 MAX_NODES = 10_000
