@@ -22,6 +22,7 @@ DOORS = {"cli", "launch"}
 # What waits elsewhere, although it is a direct dependency, and why.
 WAITS = {
     ("tunesmith.data.hub", "datasets"): "1.5 s that a run on local files need not pay",
+    ("tunesmith.data.remote", "tunesmith"): "it imports torch, and local files need no torch",
 }
 
 # Never seen from the two lowest floors: they are what a command line without torch is made of.

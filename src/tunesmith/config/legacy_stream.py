@@ -17,10 +17,12 @@ STREAM_KEYS: Mapping[str, tuple[str, str]] = {
 """Old key -> (how it is read, the key that stands for it or "")."""
 
 _TYPE = "pretrain"
+_USUAL_GROUP = 100_000
 
 
 def upgrade_stream(draft: Draft) -> None:
     """Turn the old keys into today's, in place, each with its notice or problem."""
+    _group(draft)
     _corpus(draft)
     _concatenation(draft)
     _attention(draft)
@@ -49,6 +51,12 @@ def _corpus(draft: Draft) -> None:
         "pretraining_dataset is read as `datasets` of `type: pretrain` with `streaming: true` "
         f"({SINCE})",
     )
+
+
+def _group(draft: Draft) -> None:
+    """Axolotl's own value of ``sample_packing_group_size`` asks for nothing."""
+    if draft.values.get("sample_packing_group_size") == _USUAL_GROUP:
+        draft.drop(("sample_packing_group_size",))
 
 
 def _entry(entry: Any) -> Any:

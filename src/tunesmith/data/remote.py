@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from fsspec.core import url_to_fs
+
 from tunesmith.data.store import build_once
 from tunesmith.errors import DataError
 
@@ -68,8 +70,6 @@ def _open(address: str) -> tuple[Any, str]:
     """The file system of an address, and the path in it."""
     protocol = address.split("://")[0]
     try:
-        from fsspec.core import url_to_fs
-
         system, path = url_to_fs(address)
     except ImportError as error:
         extra = _EXTRAS.get(protocol)

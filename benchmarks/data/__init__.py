@@ -1,0 +1,1 @@
+"""Preparing data: memory, speed, fullness of packed rows."""
