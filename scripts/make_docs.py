@@ -77,8 +77,7 @@ Ids and labels are those of axolotl 0.19, but for these, each with a test:
 * `pygmalion` opens every conversation with bos; it and `llama2_chat` honour `train_on_inputs`;
 * `dpo.zephyr.nectar` chooses the best answer (there the worst);
 * pairs of a chat template hold what the template writes around an answer, and train its end alone;
-* an empty system text writes no system turn, and a missing one is no error (`bradley_terry`, KTO);
-* `pretrain` without streaming cuts texts without overlap, and ends each with one eos.
+* an empty system text writes no system turn, and a missing one is no error (`bradley_terry`, KTO).
 """
 SUPPORT_HEAD = """
 # axolotl's keys, one by one
