@@ -23,7 +23,8 @@ class Render(Protocol):
 class TurnShape:
     """How a template opens and closes an assistant turn, learned from small renderings.
 
-    ``prompt``: the generation prompt. ``header``: the part of it that opens a plain answer.
+    ``prompt``: the generation prompt. ``header``: the part of it that opens a plain answer; where
+    there is no prompt, what opens one all the same.
     ``user_end``: what closes a user turn, where there is no generation prompt. ``turn_end``: what
     closes an assistant turn, blanks behind it left out ("" where nothing does). ``call_end``: what
     the template writes behind the last argument of a call, whatever follows. ``after_tool``: the
@@ -60,7 +61,7 @@ def learn_shape(render: Render) -> TurnShape:
     answered = render(_probe(texts, 2), prompt=False)
     gap = _between(answered, 0, 1)
     prompt, user_end = _split_prompt(asked, prompted, gap)
-    header = _learn_header(render, texts, prompt, gap)
+    header = _learn_header(render, texts, prompt, gap) if prompt else _bare_header(gap, user_end)
     if prompt and not header:
         raise TemplateShapeError(
             f"its generation prompt {prompt!r} is not how it opens an assistant turn ({gap!r})"
@@ -91,8 +92,15 @@ def _learn_tools(
     opening, end = _split_prompt(_after(inner, 2), prompted, gap)
     if opening == prompt and (prompt or end == user_end):
         return call_end, None
+    if not opening:
+        return call_end, (opening, _bare_header(gap, end), end) if end else None
     header = opening[: longest_prefix(opening, gap)[1]]
-    return call_end, (opening, header, end) if header or (end and not opening) else None
+    return call_end, (opening, header, end) if header else None
+
+
+def _bare_header(gap: str, end: str) -> str:
+    """What opens a plain answer behind the end of what stands before, blanks left out."""
+    return gap[gap.find(end) + len(end) :].rstrip()
 
 
 def _probe_of_tools(text: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:

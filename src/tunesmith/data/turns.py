@@ -216,7 +216,7 @@ class TurnFinder:
         gap = self.text[left:first]
         prompt, header, before = self._opening(number)
         if not prompt:
-            return left + self._without_prompt(number, gap, before)
+            return left + self._without_prompt(number, gap, header, before)
         start, length = longest_prefix(prompt, gap)
         if length < len(header):
             raise RowError(
@@ -240,11 +240,10 @@ class TurnFinder:
             return self._shape.after_tool
         return self._shape.prompt, self._shape.header, self._shape.user_end
 
-    def _without_prompt(self, number: int, gap: str, before: str) -> int:
+    def _without_prompt(self, number: int, gap: str, header: str, before: str) -> int:
         """Where the body starts inside the gap, for templates without a generation prompt."""
         position = gap.find(before)
         start = position + len(before) if position >= 0 else 0
-        header = gap[start:]
         if position < 0 and number > 0:
             raise RowError(
                 f"messages[{number}]",
@@ -252,13 +251,14 @@ class TurnFinder:
                 f"before an answer, is not in {gap!r} before this turn",
                 "give the template a generation prompt (`add_generation_prompt`)",
             )
-        if header.strip():
-            self._lint(
-                "no-generation-prompt",
-                f"the template opens a turn by {header.strip()!r} but has no generation prompt: "
-                "a server will not write it",
-            )
-        return start + len(header.rstrip())
+        if not header or not gap.startswith(header, start):
+            return start
+        self._lint(
+            "no-generation-prompt",
+            f"the template opens a turn by {header!r} but has no generation prompt: a server will "
+            "not write it",
+        )
+        return start + len(header)
 
     def _left_over_blanks(self, first: int) -> int:
         """The start of a turn of another role: its text and the blank that a token joins to it."""
