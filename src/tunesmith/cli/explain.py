@@ -11,7 +11,13 @@ import click
 
 from tunesmith.cli.failure import problem_lines, show_notices
 from tunesmith.cli.migrate import migrate
-from tunesmith.cli.options import OVERRIDE_SETTINGS, Request, takes_files, takes_overrides
+from tunesmith.cli.options import (
+    OVERRIDE_SETTINGS,
+    Request,
+    migration_hint,
+    takes_files,
+    takes_overrides,
+)
 from tunesmith.config.docs import markdown
 from tunesmith.config.environment import named_machine
 from tunesmith.config.explain import Explanation, rows_like
@@ -67,7 +73,7 @@ def verdict(request: Request) -> dict[str, Any]:
     deferred: list[str] = []
     try:
         loaded = request.read(request.environment)
-        notices, deferred = loaded.notices, loaded.deferred
+        notices, deferred = loaded.notices + migration_hint(loaded), loaded.deferred
     except ConfigError as error:
         unplaced = Problem("yaml", error.message, error.hint, file=request.path)
         problems = error.problems or [unplaced]

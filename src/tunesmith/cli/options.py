@@ -15,6 +15,7 @@ from tunesmith.config.flat import leaves
 from tunesmith.config.overrides import Override, parse_value
 from tunesmith.config.read import LoadedConfig, load
 from tunesmith.config.section import takes
+from tunesmith.config.support import state_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -44,7 +45,7 @@ class Request:
             ConfigError: with every problem; also those of the machine, where one is named.
         """
         loaded = self.read(self.environment)
-        show_notices(loaded.notices)
+        show_notices([*loaded.notices, *migration_hint(loaded)])
         return loaded
 
     def read(
@@ -58,6 +59,14 @@ class Request:
             strict_keys=self.strict_keys,
             environment=environment,
         )
+
+
+def migration_hint(loaded: LoadedConfig) -> list[str]:
+    """How to be rid of the notices of old keys; nothing where the file has none."""
+    if not loaded.old_keys:
+        return []
+    old = f"{loaded.old_keys} old key{'' if loaded.old_keys == 1 else 's'}"
+    return [f"{loaded.path}: {old}: `tunesmith config migrate {loaded.path} -w` rewrites the file"]
 
 
 def takes_config(function: Function) -> Callable[..., Any]:
@@ -184,6 +193,8 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[Override]]:
             found.append(Override(key, True, source))
         elif rest and not rest[0].startswith("--"):
             found.append(Override(key, parse_value(rest.pop(0)), source))
+        elif _flat(key) not in leaves() and state_of(_flat(key)) is not None:
+            found.append(Override(key, True, source))  # an old switch
         else:
             raise click.UsageError(f"`--{name}` needs a value (or write `--{name}=VALUE`).")
     return others, found

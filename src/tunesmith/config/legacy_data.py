@@ -150,7 +150,7 @@ def _conversation(draft: Draft, path: Path, entry: dict[str, Any]) -> None:
     if entry.get("chat_template") or draft.values.get("chat_template"):
         text = f"{name}: {style} is left out: `chat_template` sets the style"
         draft.replace(old, {}, text)
-    elif style in _STYLES:
+    elif isinstance(style, str) and style in _STYLES:
         new = _STYLES[style]
         text = f"{name}: {style} is read as `chat_template: {new}` ({SINCE})"
         draft.replace(old, {(*path, "chat_template"): new}, text)

@@ -49,7 +49,8 @@ class LoadedConfig:
 
     ``sources`` says for every flat key who set it. ``notices`` is what the user should hear.
     ``deferred`` lists the checks that need to know the machine. Relative paths in the config are
-    relative to the current directory; ``base_dir`` is the folder of the file.
+    relative to the current directory; ``base_dir`` is the folder of the file. ``old_keys`` counts
+    what `tunesmith config migrate` would rewrite in the file.
     """
 
     config: RunConfig
@@ -58,6 +59,7 @@ class LoadedConfig:
     deferred: list[str]
     path: Path | None
     base_dir: Path
+    old_keys: int = 0
 
 
 def load(
@@ -106,6 +108,7 @@ def _loaded(
         deferred=draft.deferred,
         path=path,
         base_dir=path.resolve().parent if path else Path.cwd(),
+        old_keys=sum(one.said.startswith(f"{path}:") for one in draft.rewrites) if path else 0,
     )
 
 

@@ -165,3 +165,20 @@ def test_keys_that_are_not_read_are_listed_with_their_state(capsys):
     assert any(line.split()[0] == "adam_eps" and "`adam_epsilon`" in line for line in lines)
     assert run(["config", "keys", "adam_eps", "--json"]) == ExitCode.DONE
     assert json.loads(capsys.readouterr().out.splitlines()[0])["state"] == "read"
+
+
+def test_old_keys_end_with_the_command_that_rewrites_them(right, capsys):
+    assert run(["config", "validate", right, "--flash-attention"]) == ExitCode.DONE
+    assert "migrate" not in capsys.readouterr().err, "the file itself has nothing old"
+    with open(right, "a") as file:
+        file.write("flash_attention: true\ndataset_processes: 2\n")
+    assert run(["config", "validate", right]) == ExitCode.DONE
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert (
+        last
+        == f"note: {right}: 2 old keys: `tunesmith config migrate {right} -w` rewrites the file"
+    )
+    assert run(["config", "migrate", right, "-w"]) == ExitCode.DONE
+    capsys.readouterr()
+    assert run(["config", "validate", right]) == ExitCode.DONE
+    assert "old key" not in capsys.readouterr().err

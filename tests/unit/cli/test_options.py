@@ -34,6 +34,8 @@ def pairs(*words: str) -> list[tuple[str, object]]:
         (["--datasets.0.path", "x.jsonl"], [("datasets.0.path", "x.jsonl")]),
         (["--datasets.0.drop-system-message"], [("datasets.0.drop_system_message", True)]),
         (["--adapter", "null"], [("adapter", None)]),
+        (["--flash-attention"], [("flash_attention", True)]),
+        (["--flash-attention", "false"], [("flash_attention", False)]),
         (["--chat-template-jinja=--x"], [("chat_template_jinja", "--x")]),
         (["--lora-target-modules", "[q, v]"], [("lora_target_modules", ["q", "v"])]),
         ([], []),

@@ -160,3 +160,58 @@ def test_scripts_of_data_sets_are_refused():
 @pytest.mark.parametrize("name", sorted(legacy_keys()))
 def test_an_old_key_left_empty_is_nothing(name):
     assert loaded(**{name: None}).notices == []
+
+
+@pytest.mark.parametrize(
+    ("loader", "field", "role", "content"),
+    [
+        ("sharegpt", "conversations", "from", "value"),
+        ("sharegpt:chat", "conversations", "from", "value"),
+        ("sharegpt_simple.load_role", "conversations", "role", "value"),
+        ("sharegpt.load_role", "conversations", "role", "value"),
+        ("sharegpt.load_ultrachat", "messages", "role", "content"),
+        ("sharegpt.load_guanaco", "conversations", "role", "text"),
+    ],
+)
+def test_each_loader_of_sharegpt_has_its_field_and_keys(loader, field, role, content):
+    (entry,) = loaded(datasets=[{"path": "a", "type": loader}]).config.data.datasets
+    assert (entry.type, entry.field_messages) == ("chat_template", field)
+    assert entry.message_property_mappings == {"role": role, "content": content}
+
+
+def test_a_style_of_sharegpt_is_the_entrys_template_unless_there_is_one():
+    given = {"path": "a", "type": "sharegpt", "conversation": "llama-3"}
+    (entry,) = loaded(datasets=[given]).config.data.datasets
+    assert entry.chat_template == "llama3"
+    (entry,) = loaded(datasets=[given], chat_template="chatml").config.data.datasets
+    assert entry.chat_template is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "place"),
+    [
+        ({"type": "sharegpt", "conversation": "vicuna_v1.1"}, "datasets.0.conversation"),
+        ({"type": "sharegpt", "conversation": []}, "datasets.0.conversation"),
+        ({"type": "sharegpt.load_glaive"}, "datasets.0.type"),
+    ],
+)
+def test_what_of_sharegpt_has_no_successor_is_refused(keys, place):
+    problem = refusal(datasets=[{"path": "a", **keys}])
+    assert (problem.code, problem.key) == ("refused", place)
+
+
+def test_one_data_set_may_stand_for_a_list_and_a_path_for_one():
+    for keys in ({"dataset": "a"}, {"datasets": {"path": "a"}}, {"datasets": ["a"]}):
+        config = load({k: v for k, v in RIGHT.items() if k != "datasets"} | keys).config
+        assert [entry.path for entry in config.data.datasets] == ["a"]
+
+
+def test_old_words_for_truth_switch_old_keys_too(tmp_path):
+    path = tmp_path / "old.yaml"
+    head = "base_model: m\nlearning_rate: 1e-4\nmicro_batch_size: 1\ndatasets: [{path: a}]\n"
+    path.write_text(head + "flash_attention: off\nload_4bit: no\nunsloth_rope: on\n")
+    notices = load(path).notices
+    assert [word in " ".join(notices) for word in ("flash_attention", "unsloth_rope")] == [
+        False,
+        True,
+    ]
