@@ -55,6 +55,9 @@ CAPS: Mapping[str, float] = {
 }
 """How large numbers may be, so that a run stays tiny ("" is for all others)."""
 
+FLOORS: Mapping[str, float] = {"lora_alpha": 1.0}
+"""How small numbers may be, where less cannot change a bit in two steps."""
+
 TEMPLATES = [*template_names(), "tokenizer_default", "tokenizer_default_fallback_chatml"]
 JINJA = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal, get_args, get_origin
 
-from tests.sampled.pools import CAPS, ENTRIES, FIXED, LEFT_OUT, POOLS
+from tests.sampled.pools import CAPS, ENTRIES, FIXED, FLOORS, LEFT_OUT, POOLS
 from tunesmith.config.flat import Leaf, leaves, top_leaves
 from tunesmith.config.section import arms
 
@@ -106,6 +106,7 @@ def draw_of(rng: Random, kind: Any, limits: tuple[float, float]) -> Any:
 def bounds(leaf: Leaf) -> tuple[float, float]:
     """The lowest and highest value that the key takes, the highest no more than its cap."""
     low, high = 0.0, float(CAPS.get(leaf.flat, CAPS[""]))
+    floor = FLOORS.get(leaf.flat, 0.0)
     for limit in _limits(leaf):
         low = getattr(limit, "ge", low)
         high = min(high, getattr(limit, "le", high))
@@ -113,7 +114,7 @@ def bounds(leaf: Leaf) -> tuple[float, float]:
             low = limit.gt + TINY
         if hasattr(limit, "lt"):
             high = min(high, limit.lt - TINY)
-    return low, high
+    return max(low, floor), high
 
 
 def _limits(leaf: Leaf) -> Iterator[Any]:

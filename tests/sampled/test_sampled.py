@@ -35,6 +35,10 @@ SEEDS_A_RUN = 20
 
 DECLARED: Mapping[str, str] = {
     r"nothing is left to train on": "every row is longer, shorter or trains nothing",
+    r"`val_set_size: .*` holds out all": "there are fewer rows than are held out",
+    r"the chat template refuses this row": "the rows have turns that the template does not know",
+    r"the turn is opened by": "the template opens its turns in two ways",
+    r"the chat template '.*' cannot be used": "the template wants what this tokenizer lacks",
     r"more than sequence_len": "`excess_length_strategy: error` does what it says",
 }
 """Errors about data or machine that no rule on the config can foresee, and what they mean."""

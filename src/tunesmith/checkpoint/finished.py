@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, P
 
 from tunesmith.checkpoint.weights import ADAPTER, MODEL, has_weights, read_weights
 from tunesmith.errors import ExitCode, RunError
+from tunesmith.models.adapters import untied
 from tunesmith.models.quiet import without_bars
 from tunesmith.models.repacking import keep_values
 
@@ -165,7 +166,7 @@ def put_on(model: PreTrainedModel, finished: Finished) -> PeftModel:
     Raises:
         RunError: exit 5, names in the file and in the adapter differ.
     """
-    with warnings.catch_warnings():
+    with untied(), warnings.catch_warnings():
         # peft asks transformers by a name that transformers 5 has renamed, and is told so.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         # What is missing is an error, below.

@@ -47,7 +47,7 @@ class CheckpointSection(Section):
         False,
         "Save no optimizer state: such a checkpoint cannot be resumed.",
         flat="save_only_model",
-        readers="tunesmith.runs.assemble",
+        readers="tunesmith.runs.assemble tunesmith.runs.preflight.resume",
     )
     resume_from: str | None = key(
         None,

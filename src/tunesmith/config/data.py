@@ -45,47 +45,47 @@ class InlineFormat(Section):
     field_prompt: str | None = key(
         None,
         "Preference rows: field of the prompt (`prompt`).",
-        readers="tunesmith.data.formats.pairs tunesmith.data.formats.options",
+        readers="tunesmith.data.formats.pairs",
     )
     field_chosen: str | None = key(
         None,
         "Field of the better answer (`chosen`).",
-        readers="tunesmith.data.formats.pairs tunesmith.data.formats.options",
+        readers="tunesmith.data.formats.pairs",
     )
     field_rejected: str | None = key(
         None,
         "Field of the worse answer (`rejected`).",
-        readers="tunesmith.data.formats.pairs tunesmith.data.formats.options",
+        readers="tunesmith.data.formats.pairs",
     )
     field_completion: str | None = key(
         None,
         "Rows that are judged: field of the answer (`completion`).",
-        readers="tunesmith.data.formats.judged tunesmith.data.formats.options",
+        readers="tunesmith.data.formats.judged",
     )
     field_label: str | None = key(
         None,
         "Field that says whether it is a good one (`label`).",
-        readers="tunesmith.data.formats.judged tunesmith.data.formats.options",
+        readers="tunesmith.data.formats.judged",
     )
     prompt_format: str | None = key(
         None,
         "How the prompt is set: `{prompt}`, and `{system}` if it has one.",
-        readers="tunesmith.data.formats.pairs tunesmith.data.formats.options",
+        readers="tunesmith.data.formats.pairs",
     )
     chosen_format: str | None = key(
         None,
         "How the better answer is set (`{chosen}`).",
-        readers="tunesmith.data.formats.pairs tunesmith.data.formats.options",
+        readers="tunesmith.data.formats.pairs",
     )
     rejected_format: str | None = key(
         None,
         "How the worse answer is set (`{rejected}`).",
-        readers="tunesmith.data.formats.pairs tunesmith.data.formats.options",
+        readers="tunesmith.data.formats.pairs",
     )
     completion_format: str | None = key(
         None,
         "How the judged answer is set (`{completion}`).",
-        readers="tunesmith.data.formats.judged tunesmith.data.formats.options",
+        readers="tunesmith.data.formats.judged",
     )
 
 
@@ -95,13 +95,14 @@ class DatasetEntry(Section):
     path: str = key(
         ...,
         "A hub id, file, folder or glob.",
-        readers="tunesmith.data.build tunesmith.data.sources tunesmith.runs.estimate "
-        "tunesmith.runs.finish",
+        readers="tunesmith.data.build tunesmith.data.prepare tunesmith.data.sources "
+        "tunesmith.data.windows tunesmith.runs.estimate tunesmith.runs.finish",
     )
     type: str | InlineFormat | None = key(
         None,
         "The format's name, or a mapping of fields and formats; `chat_template` when left out.",
-        readers="tunesmith.data.formats.options tunesmith.runs.prepare",
+        readers="tunesmith.data.build tunesmith.data.formats.load "
+        "tunesmith.data.formats.options tunesmith.data.sources tunesmith.runs.prepare",
     )
     name: str | None = key(None, "The hub data set's configuration.", readers="tunesmith.data.hub")
     split: str | None = key(
@@ -151,7 +152,7 @@ class DatasetEntry(Section):
         "Share of an epoch's samples that this data set gets; the others have 1.",
         le=1_000_000,
         gt=0,
-        readers="tunesmith.data.prepare tunesmith.runs.plan",
+        readers="tunesmith.runs.streams",
     )
     repeats: float = key(
         1.0,
@@ -160,7 +161,7 @@ class DatasetEntry(Section):
         why="a stream is read from its start to its end",
         le=1_000_000,
         gt=0,
-        readers="tunesmith.data.prepare tunesmith.runs.plan",
+        readers="tunesmith.runs.streams",
     )
     field: str | None = key(
         None, "Field of the text (`completion`).", readers="tunesmith.data.formats.options"
@@ -315,13 +316,14 @@ class DataSection(Section):
         (),
         "The data sets to train on.",
         flat="datasets",
-        readers="tunesmith.data.prepare tunesmith.runs.finish tunesmith.runs.prepare",
+        readers="tunesmith.data.prepare tunesmith.runs.finish tunesmith.runs.preflight.serving "
+        "tunesmith.runs.prepare tunesmith.runs.streams",
     )
     test_datasets: tuple[DatasetEntry, ...] = key(
         (),
         "Held-out data sets.",
         flat="test_datasets",
-        readers="tunesmith.data.prepare tunesmith.runs.prepare",
+        readers="tunesmith.data.prepare tunesmith.runs.prepare tunesmith.runs.streams",
     )
     val_set_size: float = key(
         0.0,
@@ -329,7 +331,7 @@ class DataSection(Section):
         flat="val_set_size",
         le=1_000_000_000,
         ge=0,
-        readers="tunesmith.data.build tunesmith.data.prepare tunesmith.runs.prepare",
+        readers="tunesmith.data.prepare tunesmith.runs.prepare",
     )
     prepared_path: str | None = key(
         None,
@@ -349,13 +351,13 @@ class DataSection(Section):
         True,
         "Shuffle the merged data sets (the order of training is drawn each epoch either way).",
         flat="shuffle_merged_datasets",
-        readers="tunesmith.runs.plan",
+        readers="tunesmith.runs.plan tunesmith.runs.streams",
     )
     curriculum: bool = key(
         False,
         "Keep the order of the data.",
         flat="curriculum_sampling",
-        readers="tunesmith.runs.plan",
+        readers="tunesmith.runs.plan tunesmith.runs.streams",
     )
     shuffle_before_merging: bool = key(
         False,
@@ -363,7 +365,7 @@ class DataSection(Section):
         flat="shuffle_before_merging_datasets",
         when=lambda c: not c.data.shuffle_merged and not c.data.streaming,
         why="shuffle_merged_datasets shuffles all of it, and a stream only a window at a time",
-        readers="tunesmith.runs.plan",
+        readers="tunesmith.runs.streams",
     )
     interleave: bool = key(
         False,
@@ -371,7 +373,7 @@ class DataSection(Section):
         flat="interleave_datasets",
         when=keeps_order,
         why="shuffle_merged_datasets shuffles all of it, and a stream is mixed by `weight`",
-        readers="tunesmith.runs.plan",
+        readers="tunesmith.runs.streams",
     )
     mixture_until: Literal["first_exhausted", "all_exhausted"] = key(
         "first_exhausted",
@@ -379,7 +381,7 @@ class DataSection(Section):
         flat="mixture_until",
         when=is_weighted,
         why="no data set has a `weight`, or the data is a stream",
-        readers="tunesmith.runs.plan",
+        readers="tunesmith.runs.streams",
     )
     shards: int = key(
         1,
@@ -409,7 +411,7 @@ class DataSection(Section):
         False,
         "Prepare the data while it trains, a window of rows at a time; needs `max_steps`.",
         flat="streaming",
-        readers="tunesmith.runs.prepare",
+        readers="tunesmith.runs.prepare tunesmith.runs.streams",
     )
     window: int = key(
         10_000,
@@ -419,7 +421,7 @@ class DataSection(Section):
         why="streaming is not on",
         le=100_000_000,
         ge=1,
-        readers="tunesmith.runs.prepare",
+        readers="tunesmith.runs.streams",
     )
     train_on_inputs: bool = key(
         False,
@@ -434,7 +436,7 @@ class DataSection(Section):
         False,
         "Drop rows that are equal in tokens.",
         flat="dataset_exact_deduplication",
-        readers="tunesmith.data.build tunesmith.data.prepare",
+        readers="tunesmith.data.prepare tunesmith.data.windows",
     )
     group_by_length: bool = key(
         False,

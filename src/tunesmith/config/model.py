@@ -20,7 +20,7 @@ class ModelSection(Section):
         None,
         "Read the model's config from here instead.",
         flat="base_model_config",
-        readers="tunesmith.models.load",
+        readers="tunesmith.models.load tunesmith.models.source",
     )
     revision: str | None = key(
         None,
@@ -44,5 +44,5 @@ class ModelSection(Section):
         None,
         "Fields of the model's config to overwrite.",
         flat="overrides_of_model_config",
-        readers="tunesmith.models.load",
+        readers="tunesmith.models.load tunesmith.models.source",
     )

@@ -179,7 +179,8 @@ class BatchSection(Section):
         flat="seed",
         lt=2**63,
         ge=0,
-        readers="tunesmith.runs.assemble tunesmith.runs.plan tunesmith.runs.prepare",
+        readers="tunesmith.runs.assemble tunesmith.runs.plan tunesmith.runs.preflight.serving "
+        "tunesmith.runs.prepare",
     )
     workers: int | None = key(
         None,

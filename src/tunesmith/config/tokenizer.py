@@ -55,7 +55,7 @@ class TokenizerSection(Section):
         None,
         "Extra variables for the template.",
         flat="chat_template_kwargs",
-        readers="tunesmith.runs.prepare",
+        readers="tunesmith.runs.preflight.serving tunesmith.runs.prepare",
     )
     eot_tokens: list[str] | None = key(
         None,

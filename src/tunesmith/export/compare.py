@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from tunesmith.checkpoint.modes import evaluating
 from tunesmith.checkpoint.weights import NamedTensors, differing
 from tunesmith.errors import ExitCode, RunError
+from tunesmith.models.adapters import as_loaded
 from tunesmith.models.policy import Policy
 
 Prompts = Sequence[Sequence[int]]
@@ -71,7 +72,7 @@ def policy_logits(policy: Policy, prompts: Prompts) -> list[Tensor]:
     these and a loaded folder's is no other order of summation: that ours agree with the plain ones
     is what the preflight has shown.
     """
-    with policy.without_autocast(), policy.plain_attention():
+    with policy.without_autocast(), policy.plain_attention(), as_loaded(policy.model):
         return plain_logits(policy.model, prompts)
 
 

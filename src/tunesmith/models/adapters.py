@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,14 +79,21 @@ def add_adapter(
     )
     model.requires_grad_(requires_grad=False)
     try:
-        inject_adapter_in_model(config, model, adapter_name=ADAPTER)
+        with untied():
+            inject_adapter_in_model(config, model, adapter_name=ADAPTER)
     except ValueError as error:
         raise ModelError(
             f"peft cannot adapt these modules: {error}",
             hint="name other modules, or set lora_target_linear: true",
             where="lora_target_modules",
         ) from error
+    if getattr(model.config, "tie_word_embeddings", False) and _trains_a_tied_part(model):
+        log.warning(
+            "notice: %s ties its head to its embedding; the adapter changes one without the other",
+            type(model).__name__,
+        )
     _draw(model, seed)
+    _compute_as_before(model)
     return AdapterInfo(
         adapter_config=_as_plain(config),
         modules=tuple(n for n, m in model.named_modules() if isinstance(m, LoraLayer)),
@@ -114,6 +122,27 @@ def find_targets(model: PreTrainedModel, section: AdaptersSection) -> list[str] 
 
 
 @contextmanager
+def untied() -> Iterator[None]:
+    """Peft does not warn inside of a tied embedding that the adapter changes: we say it once."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
+        yield
+
+
+@contextmanager
+def as_loaded(model: nn.Module) -> Iterator[None]:
+    """Modules that train whole have their base's dtype inside, as peft will load them."""
+    kept = [(copy, copy.data) for copy, _ in _trained_whole(model)]
+    for copy, original in _trained_whole(model):
+        copy.data = copy.data.to(original.dtype)
+    try:
+        yield
+    finally:
+        for copy, data in kept:
+            copy.data = data
+
+
+@contextmanager
 def disabled(model: nn.Module) -> Iterator[None]:
     """Run the base as it was: adapters and modules that train whole are out of the way inside.
 
@@ -134,6 +163,35 @@ def disabled(model: nn.Module) -> Iterator[None]:
             layer.enable_adapters(enabled=True)
         for parameter in trained:
             parameter.requires_grad = True
+
+
+def _wrappers(model: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
+    """Each module that trains whole, and the frozen one that it stands for."""
+    found: list[Any] = [m for m in model.modules() if type(m) is ModulesToSaveWrapper]
+    return ((m.modules_to_save[ADAPTER], m.original_module) for m in found)
+
+
+def _trains_a_tied_part(model: PreTrainedModel) -> bool:
+    tied = (model.get_input_embeddings(), model.get_output_embeddings())
+    return any(isinstance(part, BaseTunerLayer | ModulesToSaveWrapper) for part in tied)
+
+
+def _trained_whole(model: nn.Module) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+    """The parameters of those modules, and the base's."""
+    for copy, original in _wrappers(model):
+        yield from zip(copy.parameters(), original.parameters(), strict=True)
+
+
+def _compute_as_before(model: nn.Module) -> None:
+    """Let modules that train whole, in float32, answer in the numbers of the base.
+
+    Autocast leaves embeddings and norms as they are; float32 from them would go through the whole
+    model, and layers that take one dtype alone would refuse it.
+    """
+    for copy, original in _wrappers(model):
+        dtype = next((parameter.dtype for parameter in original.parameters()), torch.float32)
+        if dtype.is_floating_point and dtype != torch.float32:
+            copy.register_forward_hook(lambda _, __, output, dtype=dtype: output.to(dtype))
 
 
 def _draw(model: nn.Module, seed: int) -> None:

@@ -24,6 +24,7 @@ COMBINED: list[Case] = [
     ({"optim_args": "betas=(0.9, 0.95),nesterov=true"}, "out-of-range", "optim_args"),
     ({"optimizer": "sgd", "optim_args": {"amsgrad": True}}, "out-of-range", "optim_args"),
     ({"optim_args": {"amsgrad": True}}, "conflict", "optim_args"),
+    ({"val_set_size": 0.1, "eval_sequence_len": 100}, "conflict", "eval_sequence_len"),
     ({"max_steps": 1, "warmup_steps": 1}, "conflict", "warmup_steps"),
     ({"max_steps": 2, "warmup_ratio": 1.0}, "conflict", "warmup_ratio"),
     ({"datasets": [{"path": "a", "shards_idx": 1}]}, "conflict", "datasets.0.shards_idx"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ import pytest
 
 from tests import smallrun
 from tunesmith.config import read
+from tunesmith.config.data import DataSection, DatasetEntry, InlineFormat
 from tunesmith.config.flat import leaves
 from tunesmith.config.schema import RunConfig
 from tunesmith.config.section import KeyInfo, Section
+from tunesmith.data.formats.options import FormatOptions
 from tunesmith.launch import local
+from tunesmith.registry import registry
 from tunesmith.runs.watchers import Watchers
 
 Readers = dict[tuple[str, str], set[str]]
@@ -51,8 +55,18 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         },
         smallrun.LORA,
     ),
+    "stream": (
+        "chat_template",
+        {},
+        {**smallrun.LORA, "streaming": True, "val_set_size": None, "shuffle_merged_datasets": True},
+    ),
+    "drawn": ("chat_template", {"type": "_synthetic", "length": 12, "max_input_id": 250}, {}),
 }
 """Name -> rows, the data set's keys, the run's keys: together they open every door."""
+
+JUDGED = {"prompt": "Say sun", "chosen": "sun", "rejected": "moon", "completion": "sun"}
+INLINE_FORMATS = ("dpo.inline", "kto.inline")
+"""Formats that read a ``type`` that is a mapping and whose rows no objective trains yet."""
 
 NOT_HERE = {
     "datasets[].name": "only a data set of the hub has one",
@@ -61,6 +75,9 @@ NOT_HERE = {
     "plugins": "read while the config is read",
 }
 """Keys whose reader cannot run here, and why."""
+
+ELSEWHERE = frozenset({"tunesmith.data.hub"})
+"""A reader that only the hub's data sets have: declared, and not seen here."""
 
 READ_WHOLE = "SpecialTokens"
 """A block that its reader takes as a whole (``model_dump``)."""
@@ -91,7 +108,16 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Readers:
             config = read.load(given).config
             local.draft(config)
             local.start(config, Watchers())
+        for name in INLINE_FORMATS:
+            _read_row(name)
     return seen
+
+
+def _read_row(name: str) -> None:
+    """Read one row by a format that no run can use yet."""
+    entry = DatasetEntry(path="a", type=InlineFormat(field_prompt="prompt"))
+    read_row: Any = registry("formats").load(name)
+    read_row({**JUDGED, "label": True}, FormatOptions.of(entry, DataSection()))
 
 
 def _write(folder: Path, name: str) -> Path:
@@ -113,19 +139,40 @@ def _keys() -> dict[str, tuple[str, str, KeyInfo]]:
     return found
 
 
-@pytest.mark.parametrize("flat", sorted(_keys()))
-def test_a_key_is_read_by_the_modules_that_it_declares(flat: str, recorded: Readers) -> None:
-    section, field, info = _keys()[flat]
+def complaint(flat: str, declared: Collection[str], recorded: Readers) -> str:
+    """What is wrong with the readers that a key declares; "" where they are those that read it."""
+    section, field, _ = _keys()[flat]
     if section == READ_WHOLE:
-        assert set(info.readers) <= recorded["TokenizerSection", "special_tokens"]
-        return
-    readers = {
+        section, field = "TokenizerSection", "special_tokens"
+    seen = {
         module
         for module in recorded[section, field]
         if module.startswith("tunesmith.") and not module.startswith("tunesmith.config.")
     }
-    if flat in NOT_HERE:
-        assert info.readers
-        assert readers <= set(info.readers)
-        return
-    assert readers == set(info.readers), f"{flat} is read by {sorted(readers)}"
+    if not declared:
+        return f"{flat} declares no reader; it is read by {sorted(seen)}"
+    wrong = set() if flat in NOT_HERE else set(declared) - ELSEWHERE - seen
+    silent = seen - set(declared)
+    parts = [f"is not read by {sorted(wrong)}"] if wrong else []
+    parts += [f"is read by {sorted(silent)} too"] if silent else []
+    return f"{flat} {' and '.join(parts)}" if parts else ""
+
+
+@pytest.mark.parametrize("flat", sorted(_keys()))
+def test_a_key_is_read_by_the_modules_that_it_declares(flat: str, recorded: Readers) -> None:
+    assert complaint(flat, _keys()[flat][2].readers, recorded) == ""
+
+
+@pytest.mark.parametrize("flat", sorted(set(_keys()) - set(NOT_HERE)))
+def test_a_false_declaration_is_found(flat: str, recorded: Readers) -> None:
+    readers = _keys()[flat][2].readers
+    assert "is not read by" in complaint(flat, (*readers, "tunesmith.nobody"), recorded)
+    assert "declares no reader" in complaint(flat, (), recorded)
+    here = [reader for reader in readers if reader not in ELSEWHERE]
+    for left_out in here if len(readers) > 1 else ():
+        rest = [reader for reader in readers if reader != left_out]
+        assert f"is read by ['{left_out}'] too" in complaint(flat, rest, recorded)
+
+
+def test_the_exceptions_are_keys() -> None:
+    assert set(NOT_HERE) <= set(_keys())

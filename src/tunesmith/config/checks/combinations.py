@@ -205,7 +205,21 @@ def parts_exist(config: RunConfig) -> Iterator[Problem]:
         )
 
 
+def split_rows_are_as_long(config: RunConfig) -> Iterator[Problem]:
+    """Rows that are split off the training data were measured by its own length."""
+    packing = config.packing
+    longest = packing.eval_sequence_len
+    if longest is not None and longest < packing.sequence_len and config.data.val_set_size:
+        yield conflict(
+            "eval_sequence_len",
+            f"rows that `val_set_size` splits off have up to {packing.sequence_len} tokens",
+            {"eval_sequence_len": REMOVE},
+            "take `eval_sequence_len` out; `test_datasets` can have shorter rows",
+        )
+
+
 RULES: tuple[Rule, ...] = (
+    Rule(("eval_sequence_len", "sequence_len", "val_set_size"), split_rows_are_as_long),
     Rule(("lr_scheduler", "lr_scheduler_kwargs", "learning_rate"), schedule_arguments),
     Rule(
         ("optimizer", "optim_args", "adapter", "bf16", "fp16", "master_weights"),
