@@ -195,7 +195,8 @@ def test_a_key_without_effect_is_a_notice_or_with_strict_keys_a_problem(write):
 
 
 def test_a_dead_key_that_would_change_what_trains_is_a_problem(write):
-    text = RIGHT.replace("alpaca", "chat_template") + "train_on_inputs: true\n"
+    chats = "chat_template\n    roles_to_train: [assistant]"
+    text = RIGHT.replace("alpaca", chats) + "train_on_inputs: true\n"
     (found,) = problems(write(text))
     assert (found.code, found.key) == ("conflict", "train_on_inputs")
 
