@@ -1,9 +1,9 @@
 """One measured run of ``tunesmith train``, in a process of its own.
 
 ``python -m benchmarks.gpu.ours --work lora-8b --base DIR --rows FILE --out DIR [--set key=value]``
-trains with the shipped defaults and the keys given, and writes ``steps.jsonl`` as it goes. With
-``--profile`` one step's kernels are printed, with ``--syncs`` every place where the host waited for
-the device inside a step.
+trains with the shipped defaults, without the probes, and the keys given, and writes
+``steps.jsonl`` as it goes. With ``--profile`` one step's kernels are printed, with ``--syncs`` each
+place where the host waited for the device inside a step.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import time
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from benchmarks.gpu.shapes import WORKS, Work
+from tunesmith.config.preflight import ProbeName
 from tunesmith.launch.api import train
 
 STARTED = time.time()
@@ -44,6 +45,8 @@ def run_keys(work: Work, base: Path, rows: Path, out: Path, n_steps: int) -> dic
         "logging_steps": 1,
         "save_strategy": "no",
         "bf16": True,
+        # What is measured is training; ``--set preflight_skip=[]`` brings the probes back.
+        "preflight_skip": list(get_args(ProbeName)),
     }
     if work.lora_rank:
         keys |= {

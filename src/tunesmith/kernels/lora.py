@@ -67,11 +67,10 @@ def _forward(
     """The outputs, and at last ``s d A^T`` [N, L R] for the backward pass."""
     low = torch.mm(x if dropped is None else dropped, a.t()).mul_(scaling)
     parts = torch.split(low, bs[0].shape[1], dim=1)
+    added: Sequence[Tensor | None] = biases or [None] * len(bs)
     outputs = [
         F.linear(x, weight, bias).addmm_(part, b.t())
-        for weight, bias, b, part in zip(
-            weights, biases or [None] * len(bs), bs, parts, strict=True
-        )
+        for weight, bias, b, part in zip(weights, added, bs, parts, strict=True)
     ]
     return [*outputs, low]
 

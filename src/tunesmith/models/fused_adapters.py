@@ -30,10 +30,10 @@ class FusedLoraLinear(LoraLinear):  # type: ignore[misc]  # peft is untyped
     A class and not a wrapped method, so that a compiler sees the same code in every layer.
     """
 
-    group: tuple[FusedLoraLinear, ...] = ()
+    group: tuple[FusedLoraLinear, ...]
     """The layers that this one computes together with itself, itself first; empty: itself alone."""
 
-    waiting: tuple[Tensor, Tensor] | None = None
+    waiting: tuple[Tensor, Tensor] | None
     """An input that was seen by the group's first layer, and this layer's output for it."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -77,6 +77,8 @@ def fuse_adapters(model: nn.Module) -> int:
     layers = [layer for layer in model.modules() if _is_plain(layer)]
     for layer in layers:
         layer.__class__ = FusedLoraLinear
+        # Its own from the start: a compiler takes an attribute that turns up later for news.
+        layer.group, layer.waiting = (), None
     for parent in model.modules():
         for names in SHARED_INPUT:
             _group([getattr(parent, name, None) for name in names])

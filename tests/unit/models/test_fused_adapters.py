@@ -123,8 +123,9 @@ def test_all_blocks_share_their_graphs_without_a_break():
     fused = adapted(dtype=torch.bfloat16, num_hidden_layers=4)
     fuse_adapters(fused)
     treat_blocks(fused, Treatment(0, 24, "aot_eager"))
-    want, got = step(plain, torch.bfloat16), step(fused, torch.bfloat16)
-    assert got[0] == pytest.approx(want[0], rel=2e-2)
+    for _ in range(3):
+        want, got = step(plain, torch.bfloat16), step(fused, torch.bfloat16)
+        assert got[0] == pytest.approx(want[0], rel=2e-2)
     # The first block's input needs no gradient, so it is a graph of its own.
     assert counters["stats"]["unique_graphs"] == 2
     assert not counters["graph_break"]
