@@ -109,6 +109,15 @@ class Ledger:
     def absorb(self, part: Ledger, number: int) -> None:
         """Add a part of data set ``number``: its one account, and what was odd in it."""
         self.accounts[number].absorb(part.accounts[0])
+        self._note_all(part)
+
+    def add(self, part: Ledger) -> None:
+        """Add a part of all the data sets: account by account, and what was odd in it."""
+        for mine, theirs in zip(self.accounts, part.accounts, strict=True):
+            mine.absorb(theirs)
+        self._note_all(part)
+
+    def _note_all(self, part: Ledger) -> None:
         for code, found in part.lint.items():
             findings = self.lint.setdefault(code, Findings())
             findings.count += found.count

@@ -35,6 +35,10 @@ class WindowSource(Protocol):
         """The lengths of the window's samples."""
         ...
 
+    def ledger(self, count: int) -> Ledger:
+        """The account of the first ``count`` windows."""
+        ...
+
     def let_go(self, number: int) -> None:
         """Windows far behind ``number`` are not needed any more."""
         ...
@@ -120,6 +124,10 @@ class WindowStream:
     def epoch_at(self, step: int) -> float:
         """The share of the run that is done: a stream has no epochs."""
         return step / self.steps
+
+    def ledger(self, step: int) -> Ledger:
+        """The account of all that was read for the first ``step`` steps, a pass at most."""
+        return self._windows.ledger(self._window_of(step * self.step_bins - 1) + 1 if step else 0)
 
     def policy_updated(self, step: int, policy: object) -> None:
         """Nothing: the data does not depend on the policy."""

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from tunesmith.data.facts import PREPARED, SHARD, damaged, read_facts
 from tunesmith.data.fingerprint import key_of, refuse_changed, stamps, whole_recipe
 from tunesmith.data.holdout import HoldOut
 from tunesmith.data.jsonrow import Row
-from tunesmith.data.ledger import Ledger
+from tunesmith.data.ledger import Account, Ledger
 from tunesmith.data.merge import LEDGER, MergeRule, RenderedSet, merge
 from tunesmith.data.prepare import PrepareRequest, open_datasets, recipes_of, silent
 from tunesmith.data.records import RowError, Source
@@ -123,10 +124,23 @@ class Windows:
         number = number % known if known else number
         path = self.folder / f"lengths-{number:06}.npy"
         if not path.exists():
-            lengths = self.open(number)[0].lengths
-            self._keep_lengths(path, lengths)
-            return lengths
+            split, ledger = self.open(number)
+            self._keep(self._account(number), json.dumps(ledger.to_json()).encode())
+            lengths = BytesIO()
+            np.save(lengths, split.lengths)
+            self._keep(path, lengths.getvalue())
         found: NDArray[np.int32] = np.load(path, allow_pickle=False)
+        return found
+
+    def ledger(self, count: int) -> Ledger:
+        """The account of the first ``count`` windows together, those of one pass at most."""
+        found = Ledger([Account(dataset.entry.path) for dataset in self._datasets])
+        known = self.n_windows
+        for number in range(count if known is None else min(count, known)):
+            self.lengths(number)
+            told = json.loads(self._account(number).read_text(encoding="utf-8"))
+            found.add(Ledger.from_json(told))
+        found.check()
         return found
 
     def let_go(self, number: int) -> None:
@@ -146,11 +160,15 @@ class Windows:
         self._renderers.clear()
         self._at = -1
 
-    def _keep_lengths(self, path: Path, lengths: NDArray[np.int32]) -> None:
-        partial_path = path.with_name(f".{path.name}")
-        with partial_path.open("wb") as file:
-            np.save(file, lengths)
-        partial_path.replace(path)
+    def _account(self, number: int) -> Path:
+        """Where a window's ledger stays when the window is let go."""
+        return self.folder / f"ledger-{number:06}.json"
+
+    def _keep(self, path: Path, data: bytes) -> None:
+        """Write a file whole or not at all, whoever else writes the same at this moment."""
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+        unfinished.write_bytes(data)
+        unfinished.replace(path)
 
     def _note_end(self, n_windows: int) -> None:
         if n_windows == 0:
@@ -159,10 +177,7 @@ class Windows:
                 hint="look at `path`, `split` and `skip`",
                 where=self._datasets[0].entry.path,
             )
-        path = self.folder / _PASS
-        partial_path = path.with_name(f".{_PASS}")
-        partial_path.write_text(json.dumps({"windows": n_windows}), encoding="utf-8")
-        partial_path.replace(path)
+        self._keep(self.folder / _PASS, json.dumps({"windows": n_windows}).encode())
 
     # --- building -------------------------------------------------------------------------------
 

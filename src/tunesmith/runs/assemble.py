@@ -15,7 +15,9 @@ from tunesmith.checkpoint.load import Saved, restore
 from tunesmith.checkpoint.save import CheckpointStore
 from tunesmith.checkpoint.state import TrainState
 from tunesmith.checkpoint.weights import ADAPTER, MODEL, ModelFiles, NamedTensors
-from tunesmith.data.stream import MapStream
+from tunesmith.data.live import WindowStream
+from tunesmith.data.merge import LEDGER
+from tunesmith.data.stream import MapStream, Stream
 from tunesmith.dist.mesh import Mesh
 from tunesmith.engine.events import Events
 from tunesmith.engine.latch import Latch
@@ -41,7 +43,7 @@ from tunesmith.registry import registry
 from tunesmith.runs.handed import adopt
 from tunesmith.runs.material import Material
 from tunesmith.runs.plan import DTYPES, RunPlan
-from tunesmith.runs.streams import training_stream
+from tunesmith.runs.streams import StreamLedger, training_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +94,13 @@ def assemble(
         mesh.device,
         seed=plan.config.batch.seed,
     )
+    stream = training_stream(material.train, material.windows, plan.train_order, mesh)
     run = Run(
         policy=policy,
         objective=objective,
         optimizer=optimizer,
         schedule=build_schedule(plan.config.optim, plan.steps.value, plan.warmup_steps.value),
-        stream=training_stream(material.train, material.windows, plan.train_order, mesh),
+        stream=stream,
         held_out=_held_out(plan, material, mesh),
         forward_backward=Backward(
             policy, objective, mesh.device, plan.config.batch.seed, scale=scale
@@ -118,11 +121,18 @@ def assemble(
         latch=Latch(mesh, holds=not isinstance(scale, LossScale)),
         seed=plan.config.batch.seed,
         device=mesh.device,
-        events=Events(callbacks),
+        events=Events([*callbacks, *_accountants(plan, stream)]),
         scale=scale,
     )
     state = _state(run, saved, is_adapter=adapter is not None)
     return Assembled(run, state, files, adapter, from_base)
+
+
+def _accountants(plan: RunPlan, stream: Stream) -> list[object]:
+    """The callback that accounts for a stream; what is prepared as a whole is accounted for."""
+    if not isinstance(stream, WindowStream):
+        return []
+    return [StreamLedger(stream, Path(plan.config.checkpoint.output_dir) / LEDGER)]
 
 
 def build_objective() -> Objective:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from tunesmith.checkpoint.durable import write_text
+from tunesmith.checkpoint.state import TrainState
 from tunesmith.config.data import DataSection, DatasetEntry
 from tunesmith.config.schema import RunConfig
 from tunesmith.data.build import Progress
@@ -16,6 +20,7 @@ from tunesmith.data.prepare import prepare as prepare_data
 from tunesmith.data.stream import MapStream, OrderSettings
 from tunesmith.data.windows import StreamRequest, Windows
 from tunesmith.dist.mesh import Mesh
+from tunesmith.engine.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,27 @@ def training_stream(
 ) -> MapStream | WindowStream:
     """What a run draws its steps from: prepared data, or a stream's windows."""
     return MapStream(train, order, mesh) if windows is None else WindowStream(windows, order, mesh)
+
+
+class StreamLedger:
+    """A callback that keeps ``ledger.json`` true while a stream is read: at saves and at the end."""
+
+    def __init__(self, stream: WindowStream, path: Path) -> None:
+        self._stream, self._path = stream, path
+
+    def saved(self, run: Run, state: TrainState) -> None:
+        """Write the account of what was read up to here."""
+        self._write(run, state)
+
+    def run_finished(self, run: Run, state: TrainState) -> None:
+        """Write the account of the whole run."""
+        self._write(run, state)
+
+    def _write(self, run: Run, state: TrainState) -> None:
+        if run.mesh.is_main:
+            found = self._stream.ledger(state.step).to_json()
+            text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+            write_text(self._path, text)
 
 
 def mixture_of(config: RunConfig) -> Mixture:

@@ -252,3 +252,17 @@ def test_a_stream_needs_steps_and_something_to_train_on(make, tmp_path):
         WindowStream(found, replace(STREAMED, max_steps=None), ONE)
     with pytest.raises(DataError, match=f"{live._EMPTY_WINDOWS} windows of the stream"):
         WindowStream(found, STREAMED, ONE).step_batches(0)
+
+
+def test_the_account_of_a_run_is_that_of_the_windows_it_read(make, tmp_path):
+    rows = [*alpaca_rows(49), {"instruction": "a", "input": "", "output": "x" * 900}]
+    path = write_jsonl(tmp_path / "a.jsonl", rows)
+    found = make([entry(path)], window=8)
+    stream = WindowStream(found, replace(STREAMED, packed=False), ONE)
+    assert stream.ledger(0).accounts[0].rows_in == 0
+    assert stream.ledger(1).accounts[0].rows_in == 8
+    assert stream.ledger(5).accounts[0].rows_in == 16  # ten rows, the last two of the second window
+    found.let_go(100)
+    whole = WindowStream(found, replace(STREAMED, max_steps=60), ONE).ledger(60).accounts[0]
+    assert whole.rows_in == 50
+    assert whole.rows_dropped == {"longer than sequence_len (512)": 1}
