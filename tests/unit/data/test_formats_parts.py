@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tunesmith.config.data import DataSection, DatasetEntry
 from tunesmith.data.formats.chat import read_chat
 from tunesmith.data.formats.options import FormatOptions
 from tunesmith.data.records import FieldSpan, Message, RowError
@@ -242,3 +243,28 @@ def test_broken_variables(value: Any) -> None:
     with pytest.raises(RowError) as error:
         read_chat(row, FormatOptions())
     assert error.value.field.startswith("chat_template_kwargs")
+
+
+# --- the keys of a data set's entry ---------------------------------------------------------------
+
+
+def keyed(turn: dict[str, Any], **keys: Any) -> Message:
+    return answer(turn, FormatOptions.of(DatasetEntry(path="x", **keys), DataSection()))
+
+
+def test_every_key_of_an_entry_reaches_the_turns() -> None:
+    spans = [{"begin_offset": 0, "end_offset": 0, "train": True}]
+    detailed = keyed({"content": "ab", "d": spans}, message_field_training_detail="d")
+    assert detailed.spans == (FieldSpan("content", 0, 1, 1.0),)
+    assert keyed({"content": "a", "w": 3}, message_field_weight="w").weight == 3.0
+    split = keyed({"content": "<think>r</think>a"}, split_thinking=True)
+    assert split.fields["reasoning_content"] == "r"
+    moved = keyed({"content": "a", "why": "r"}, field_thinking="why")
+    assert moved.fields == {"role": "assistant", "content": "a", "reasoning_content": "r"}
+    named = keyed({"content": "a", "reasoning_content": "r"}, template_thinking_key="thoughts")
+    assert named.fields == {"role": "assistant", "content": "a", "thoughts": "r"}
+    both = keyed({"content": "<think>r</think>a"}, split_thinking=True, template_thinking_key="t")
+    assert both.fields["t"] == "r"
+    options = FormatOptions.of(DatasetEntry(path="x", field_system="s"), DataSection())
+    row = {"messages": [{"role": "user", "content": "u"}], "s": "Be kind."}
+    assert read_chat(row, options).messages[0].role == "system"
