@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.data.holdout import HoldOut, as_digests, choose_held_out, first_of_each, row_digest
-from tunesmith.data.kept import KeptRows, choose_sides, note_copies, settle
+from tunesmith.data.holdout import HoldOut, choose_held_out, first_of_each, row_digest
+from tunesmith.data.kept import KeptRows, RowWriter, choose_sides, note_copies, settle
 from tunesmith.data.ledger import Account, Ledger
 from tunesmith.data.overlong import LengthRule, fit
 from tunesmith.data.records import Lint, RowError, Source
@@ -82,11 +82,10 @@ def test_a_row_that_is_too_long_can_be_an_error(policy):
 
 def kept_rows(contents, datasets=None):
     """Rows of one sample each; equal contents are equal rows."""
-    kept = KeptRows()
-    for number, content in enumerate(contents):
-        dataset = datasets[number] if datasets else 0
-        kept.add(Source(dataset, f"f{dataset}", number + 1), [sample(5, [(2, 5, 1.0)], content)])
-    return kept
+    writer, sets = RowWriter(), [datasets[n] if datasets else 0 for n in range(len(contents))]
+    for number, (content, dataset) in enumerate(zip(contents, sets, strict=True)):
+        writer.add(Source(dataset, f"f{dataset}", number + 1), [sample(5, [(2, 5, 1.0)], content)])
+    return KeptRows(writer.rows(), np.array(sets, dtype=np.int32), list(writer.files))
 
 
 def test_a_row_is_known_by_its_ids_and_weights_alone():
@@ -113,7 +112,7 @@ CONTENTS = st.lists(st.integers(0, 30), min_size=2, max_size=60)
 @settings(deadline=None)  # the machine may be busy
 @given(contents=CONTENTS, size=st.sampled_from([0.1, 0.25, 0.5, 1, 2]), seed=st.integers(-5, 5))
 def test_the_held_out_rows_depend_on_content_and_seed_alone(contents, size, seed):
-    digests = as_digests(kept_rows(contents).digests)
+    digests = kept_rows(contents).digests
     wanted = HoldOut(size, seed)
     count = wanted.count(len(contents))
     try:
@@ -131,20 +130,20 @@ def test_the_held_out_rows_depend_on_content_and_seed_alone(contents, size, seed
 
 def test_held_out_rows_are_pinned():
     # Fixed numbers: a change would silently move rows between the sides of everybody's runs.
-    held = choose_held_out(as_digests(kept_rows(range(20)).digests), HoldOut(0.2, 42))
+    held = choose_held_out(kept_rows(range(20)).digests, HoldOut(0.2, 42))
     assert np.flatnonzero(held).tolist() == [8, 9, 11, 17]
-    other = choose_held_out(as_digests(kept_rows(range(20)).digests), HoldOut(0.2, 43))
+    other = choose_held_out(kept_rows(range(20)).digests, HoldOut(0.2, 43))
     assert other.tolist() != held.tolist()
 
 
 def test_holding_out_everything_is_an_error():
     with pytest.raises(DataError, match="`val_set_size: 3` holds out all 3 rows"):
-        choose_held_out(as_digests(kept_rows(range(3)).digests), HoldOut(3, 0))
-    assert not choose_held_out(as_digests(kept_rows(range(3)).digests), HoldOut(0, 0)).any()
+        choose_held_out(kept_rows(range(3)).digests, HoldOut(3, 0))
+    assert not choose_held_out(kept_rows(range(3)).digests, HoldOut(0, 0)).any()
 
 
 def test_the_first_of_equal_rows():
-    digests = as_digests(kept_rows([3, 1, 3, 2, 1]).digests)
+    digests = kept_rows([3, 1, 3, 2, 1]).digests
     assert first_of_each(digests).tolist() == [True, True, False, True, False]
 
 
@@ -174,6 +173,21 @@ def test_copies_are_dropped_when_asked_and_told_otherwise():
     assert sides.train.sum() == 3
     assert ledger.lint["duplicate-row"].count == 2
     assert [lint.source for lint in ledger.lint["duplicate-row"].first] == ["f0:3", "f1:5"]
+
+
+def test_parts_of_a_run_are_all_its_rows_each_once():
+    contents, datasets = list(range(11)), [0] * 6 + [1] * 5
+    kept = kept_rows(contents, datasets)
+    is_test = np.array([content == 2 for content in contents])
+    parts = []
+    for number in range(3):
+        sides = choose_sides(kept, is_test, HoldOut(0, 1), drop_copies=False, shard=(number, 3))
+        assert sides.held_out.tolist() == is_test.tolist()
+        elsewhere = sides.dropped["in another shard of the run"]
+        assert (sides.train | elsewhere | is_test).all()
+        assert not (sides.train & elsewhere).any()
+        parts.append(np.flatnonzero(sides.train).tolist())
+    assert parts == [[0, 1, 3, 4], [5, 6, 7], [8, 9, 10]]
 
 
 def test_a_training_row_that_is_also_held_out():
