@@ -23,6 +23,8 @@ DOORS = {"cli", "launch"}
 WAITS = {
     ("tunesmith.data.hub", "datasets"): "1.5 s that a run on local files need not pay",
     ("tunesmith.data.remote", "tunesmith"): "it imports torch, and local files need no torch",
+    ("tunesmith.kernels.logprobs", "tunesmith"): "a kernel imports triton, which CPU builds lack",
+    ("tunesmith.optim.adamw_bf16", "tunesmith"): "a kernel imports triton, which CPU builds lack",
 }
 
 # Never seen from the two lowest floors: they are what a command line without torch is made of.
@@ -39,6 +41,7 @@ BROUGHT_ALONG = {
     "annotated_types": "pydantic keeps a field's limits as its objects",
     "pydantic_core": "pydantic's own errors and undefined value live there",
     "markupsafe": "jinja2's own string type",
+    "triton": "torch for GPUs brings it; what imports it is imported there only",
 }
 
 

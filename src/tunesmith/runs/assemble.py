@@ -26,9 +26,9 @@ from tunesmith.engine.run import Run
 from tunesmith.engine.scaling import LossScale, Scale, Unscaled
 from tunesmith.engine.signals import StopFlag
 from tunesmith.engine.step import Backward
+from tunesmith.models.adapters import ADAPTER as ADAPTER_NAME
 from tunesmith.models.adapters import AdapterInfo, add_adapter
 from tunesmith.models.freeze import train_everything
-from tunesmith.models.fused_adapters import fuse_adapters
 from tunesmith.models.load import load_model
 from tunesmith.models.policy import Policy
 from tunesmith.models.quantize import build_quantization
@@ -39,6 +39,7 @@ from tunesmith.optim.build import build_optimizer
 from tunesmith.optim.groups import build_groups
 from tunesmith.optim.schedules import build_schedule
 from tunesmith.parallel.apply import apply
+from tunesmith.patches.lora import fuse_adapters
 from tunesmith.registry import registry
 from tunesmith.runs.handed import adopt
 from tunesmith.runs.material import Material
@@ -83,7 +84,7 @@ def assemble(
         if saved is not None and plan.config.adapters.kind is None:
             model.load_state_dict(_load(plan, material, mesh, saved).state_dict())
     adapter = _make_trainable(plan, material, model)
-    fuse_adapters(model)
+    fuse_adapters(model, ADAPTER_NAME)
     apply(model, mesh, plan.treatment)
     policy = _policy(plan, model)
     files = model_files(policy, material, adapter)

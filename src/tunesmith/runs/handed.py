@@ -9,10 +9,10 @@ import torch
 from transformers import PreTrainedModel
 
 from tunesmith.errors import ModelError
-from tunesmith.models.fused_adapters import release_adapters
 from tunesmith.models.quantize import is_quantized
 from tunesmith.models.repacking import keep_values
 from tunesmith.parallel.blocks import release_blocks
+from tunesmith.patches.lora import release_adapters
 from tunesmith.runs.plan import RunPlan
 
 

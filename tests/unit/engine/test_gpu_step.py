@@ -10,15 +10,15 @@ from tunesmith.config.adapters import AdaptersSection
 from tunesmith.config.optim import OptimSection
 from tunesmith.dist.mesh import Mesh
 from tunesmith.engine.step import Backward
-from tunesmith.models.adapters import add_adapter
+from tunesmith.models.adapters import ADAPTER, add_adapter
 from tunesmith.models.facts import read_facts
-from tunesmith.models.fused_adapters import fuse_adapters
 from tunesmith.models.policy import Policy
 from tunesmith.objectives.sft import Sft
 from tunesmith.optim.build import build_optimizer
 from tunesmith.optim.clip import clip
 from tunesmith.optim.groups import build_groups
 from tunesmith.parallel.blocks import Treatment, treat_blocks
+from tunesmith.patches.lora import fuse_adapters
 from tunesmith.patches.patch import applied
 from tunesmith.patches.plan import VARLEN
 
@@ -38,7 +38,7 @@ class Parts:
         if adapter:
             section = AdaptersSection(kind="lora", rank=8, target_linear=True)
             add_adapter(model, section, 0, base_name="base")
-            fuse_adapters(model)
+            fuse_adapters(model, ADAPTER)
         treat_blocks(model, Treatment(1, 24 if compiled else None))
         compute = torch.bfloat16 if adapter else None
         self.policy = Policy(model, read_facts(model.config), layout="flat", compute_dtype=compute)

@@ -18,7 +18,6 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
 from tunesmith.kernels.lora import Adapted, lora_linears
-from tunesmith.models.adapters import ADAPTER
 
 SHARED_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Names of sisters that models call with one input, in the order of the calls."""
@@ -29,6 +28,9 @@ class FusedLoraLinear(LoraLinear):  # type: ignore[misc]  # peft is untyped
 
     A class and not a wrapped method, so that a compiler sees the same code in every layer.
     """
+
+    adapter: str
+    """peft's name of the layer's one adapter."""
 
     group: tuple[FusedLoraLinear, ...]
     """The layers that this one computes together with itself, itself first; empty: itself alone."""
@@ -55,30 +57,32 @@ class FusedLoraLinear(LoraLinear):  # type: ignore[misc]  # peft is untyped
     def _outputs(self, x: Tensor, layers: Sequence[FusedLoraLinear]) -> list[Tensor]:
         dtype = self.base_layer.weight.dtype
         flat_NI = x.reshape(-1, x.shape[-1]).to(dtype)
-        dropped_NI = self.lora_dropout[ADAPTER](flat_NI) if _drops(self) else None
+        dropped_NI = self.lora_dropout[self.adapter](flat_NI) if _drops(self) else None
         adapted = [
             Adapted(
                 layer.base_layer.weight,
                 layer.base_layer.bias,
-                layer.lora_A[ADAPTER].weight.to(dtype),
-                layer.lora_B[ADAPTER].weight.to(dtype),
+                layer.lora_A[layer.adapter].weight.to(dtype),
+                layer.lora_B[layer.adapter].weight.to(dtype),
             )
             for layer in layers
         ]
-        outputs = lora_linears(flat_NI, adapted, self.scaling[ADAPTER], dropped_NI)
+        outputs = lora_linears(flat_NI, adapted, self.scaling[self.adapter], dropped_NI)
         return [output.view(*x.shape[:-1], -1) for output in outputs]
 
 
-def fuse_adapters(model: nn.Module) -> int:
+def fuse_adapters(model: nn.Module, adapter: str) -> int:
     """Let every plain adapted layer of the model train through the operator; how many there are.
+
+    ``adapter`` is peft's name of the one adapter that a plain layer has.
 
     ``release_adapters`` undoes it.
     """
-    layers = [layer for layer in model.modules() if _is_plain(layer)]
+    layers: list[Any] = [layer for layer in model.modules() if _is_plain(layer, adapter)]
     for layer in layers:
         layer.__class__ = FusedLoraLinear
         # Its own from the start: a compiler takes an attribute that turns up later for news.
-        layer.group, layer.waiting = (), None
+        layer.adapter, layer.group, layer.waiting = adapter, (), None
     for parent in model.modules():
         for names in SHARED_INPUT:
             _group([getattr(parent, name, None) for name in names])
@@ -90,7 +94,7 @@ def release_adapters(model: nn.Module) -> None:
     layers: list[Any] = list(model.modules())
     for layer in layers:
         if type(layer) is FusedLoraLinear:
-            for name in ("group", "waiting"):
+            for name in ("adapter", "group", "waiting"):
                 layer.__dict__.pop(name, None)
             layer.__class__ = LoraLinear
 
@@ -101,8 +105,8 @@ def _group(layers: Sequence[Any]) -> None:
         return
     like = {
         (
-            layer.r[ADAPTER],
-            layer.scaling[ADAPTER],
+            layer.r[layer.adapter],
+            layer.scaling[layer.adapter],
             layer.base_layer.weight.dtype,
             layer.base_layer.bias is None,
         )
@@ -114,20 +118,20 @@ def _group(layers: Sequence[Any]) -> None:
 
 
 def _drops(layer: Any) -> bool:
-    dropout = layer.lora_dropout[ADAPTER]
+    dropout = layer.lora_dropout[layer.adapter]
     return isinstance(dropout, nn.Dropout) and dropout.p > 0
 
 
-def _is_plain(layer: Any) -> bool:
+def _is_plain(layer: Any, adapter: str) -> bool:
     """A frozen ``nn.Linear`` with one adapter of two matrices, without a variant."""
-    if type(layer) is not LoraLinear or list(layer.lora_A) != [ADAPTER]:
+    if type(layer) is not LoraLinear or list(layer.lora_A) != [adapter]:
         return False
     base = layer.get_base_layer()
     return (
         type(base) is nn.Linear
         and not any(parameter.requires_grad for parameter in base.parameters())
-        and layer.lora_A[ADAPTER].bias is None
-        and layer.lora_B[ADAPTER].bias is None
+        and layer.lora_A[adapter].bias is None
+        and layer.lora_B[adapter].bias is None
         and not layer.fan_in_fan_out
         and not layer.lora_variant
     )

@@ -8,12 +8,12 @@ import torch
 from tests.conformance.tiny import batch_of, build
 from tunesmith.config.adapters import AdaptersSection
 from tunesmith.kernels.lora import lora_linears
-from tunesmith.models import fused_adapters
-from tunesmith.models.adapters import add_adapter, disabled
+from tunesmith.models.adapters import ADAPTER, add_adapter, disabled
 from tunesmith.models.facts import read_facts
-from tunesmith.models.fused_adapters import FusedLoraLinear, fuse_adapters, release_adapters
 from tunesmith.models.policy import Policy, Want, seed_dropout
 from tunesmith.parallel.blocks import Treatment, treat_blocks
+from tunesmith.patches import lora
+from tunesmith.patches.lora import FusedLoraLinear, fuse_adapters, release_adapters
 from tunesmith.patches.patch import applied
 from tunesmith.patches.plan import VARLEN
 
@@ -49,7 +49,7 @@ def step(model, compute_dtype=None):
 def test_loss_and_gradients_are_pefts_own(family):
     """Qwen2 and Starcoder2 have biases."""
     plain, fused = adapted(family), adapted(family)
-    assert fuse_adapters(fused) >= 12
+    assert fuse_adapters(fused, ADAPTER) >= 12
     want, got = step(plain), step(fused)
     assert got[0] == pytest.approx(want[0], rel=1e-6)
     torch.testing.assert_close(got[1], want[1], rtol=1e-4, atol=1e-5)
@@ -62,9 +62,9 @@ def test_sisters_are_computed_together_once(monkeypatch):
         calls.append(len(layers))
         return lora_linears(x, layers, *rest)
 
-    monkeypatch.setattr(fused_adapters, "lora_linears", counted)
+    monkeypatch.setattr(lora, "lora_linears", counted)
     model = adapted()
-    fuse_adapters(model)
+    fuse_adapters(model, ADAPTER)
     step(model)
     assert calls == [3, 1, 2, 1] * 2
     assert all(getattr(layer, "waiting", None) is None for layer in model.modules())
@@ -72,7 +72,7 @@ def test_sisters_are_computed_together_once(monkeypatch):
 
 def test_a_sister_that_is_called_with_another_input_computes_its_own():
     plain, fused = adapted(), adapted()
-    fuse_adapters(fused)
+    fuse_adapters(fused, ADAPTER)
     one, other = torch.randn(2, 5, 32)
     results = []
     for model in (plain, fused):
@@ -83,7 +83,7 @@ def test_a_sister_that_is_called_with_another_input_computes_its_own():
 
 def test_dropout_draws_as_pefts_own():
     plain, fused = adapted(dropout=0.3), adapted(dropout=0.3)
-    fuse_adapters(fused)
+    fuse_adapters(fused, ADAPTER)
     want, got = step(plain), step(fused)
     assert got[0] == pytest.approx(want[0], rel=1e-6)
     torch.testing.assert_close(got[1], want[1], rtol=1e-4, atol=1e-5)
@@ -98,7 +98,7 @@ def test_half_precision_is_as_near_to_float32_as_pefts_own():
     half, fused = adapted(dtype=torch.bfloat16), adapted(dtype=torch.bfloat16)
     exact = adapted()
     exact.load_state_dict(half.state_dict())
-    fuse_adapters(fused)
+    fuse_adapters(fused, ADAPTER)
     want = step(exact)
     own, ours = (error(step(m, torch.bfloat16), want) for m in (half, fused))
     assert ours < max(1.2 * own, 1e-3)
@@ -106,7 +106,7 @@ def test_half_precision_is_as_near_to_float32_as_pefts_own():
 
 def test_outside_of_training_a_layer_is_pefts_own():
     plain, fused = adapted(), adapted()
-    fuse_adapters(fused)
+    fuse_adapters(fused, ADAPTER)
     ids = torch.arange(3, 20)[None]
     with torch.no_grad():
         assert torch.equal(plain.eval()(ids).logits, fused.eval()(ids).logits)
@@ -121,7 +121,7 @@ def test_all_blocks_share_their_graphs_without_a_break():
     counters.clear()
     plain = adapted(dtype=torch.bfloat16, num_hidden_layers=4)
     fused = adapted(dtype=torch.bfloat16, num_hidden_layers=4)
-    fuse_adapters(fused)
+    fuse_adapters(fused, ADAPTER)
     treat_blocks(fused, Treatment(0, 24, "aot_eager"))
     for _ in range(3):
         want, got = step(plain, torch.bfloat16), step(fused, torch.bfloat16)
@@ -135,11 +135,11 @@ def test_all_blocks_share_their_graphs_without_a_break():
 def test_layers_are_released_and_other_kinds_are_left_alone():
     model = adapted()
     names = list(model.state_dict())
-    fuse_adapters(model)
+    fuse_adapters(model, ADAPTER)
     assert list(model.state_dict()) == names
     release_adapters(model)
     assert not any(type(module) is FusedLoraLinear for module in model.modules())
-    assert fuse_adapters(build("Llama")) == 0
+    assert fuse_adapters(build("Llama"), ADAPTER) == 0
     for parameter in model.parameters():
         parameter.requires_grad = True  # a base that trains needs its own gradient
-    assert fuse_adapters(model) == 0
+    assert fuse_adapters(model, ADAPTER) == 0
