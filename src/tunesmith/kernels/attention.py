@@ -13,10 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tunesmith.kernels.documents import Scoring, attend, by_document, seen_keys
-from tunesmith.kernels.varlen import attend_packed
-
-FLASH_DTYPES = (torch.bfloat16, torch.float16)
-FLASH_MAX_HEAD_DIM = 256
+from tunesmith.kernels.varlen import (
+    FLASH_CAPABILITY,
+    FLASH_DTYPES,
+    FLASH_MAX_HEAD_DIM,
+    attend_packed,
+)
 
 
 class Attention(Enum):
@@ -60,7 +62,7 @@ def pick_attention(
         return AttentionChoice(Attention.SDPA, f"the flash kernel has no head size {head_dim}")
     if scoring.dropout:
         return AttentionChoice(Attention.SDPA, "the flash kernel's face has no dropout")
-    if torch.cuda.get_device_capability(device) < (8, 0):
+    if torch.cuda.get_device_capability(device) < FLASH_CAPABILITY:
         return AttentionChoice(Attention.SDPA, "the flash kernel needs compute capability 8.0")
     return AttentionChoice(Attention.FLASH, "half precision on a GPU that has the kernel")
 

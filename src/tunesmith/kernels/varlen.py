@@ -19,6 +19,10 @@ from tunesmith.kernels.documents import Scoring, by_document, by_document_backwa
 
 NO_WINDOW = -1
 
+FLASH_DTYPES = (torch.bfloat16, torch.float16)
+FLASH_MAX_HEAD_DIM = 256
+FLASH_CAPABILITY = (8, 0)
+
 
 def extent_of(n_documents: int, longest: int) -> Tensor:
     """The two numbers as the operator takes them, on the CPU."""
@@ -37,8 +41,9 @@ def attend_packed(
 ) -> Tensor:
     """Return the attention output, [T, H, D], each document by itself; differentiable.
 
-    ``window`` counts the keys that a query sees, itself included. On CUDA the tensors must be
-    half-precision and D one that ``kernels.attention.pick_attention`` gives to flash.
+    ``window`` counts the keys that a query sees, itself included. What the flash kernel does not
+    take (float32, an odd head size, an old GPU) is computed document by document, which reads the
+    bounds on the host.
     """
     out_THD: Tensor = _forward(
         q_THD, k_TKD, v_TKD, bounds, extent, scaling, NO_WINDOW if window is None else window
@@ -53,7 +58,7 @@ def _forward(
     """Output and log-sum-exp [H, T], which the backward kernel wants."""
     n_documents, longest = extent.tolist()
     segments = bounds[: n_documents + 1]
-    if q.is_cuda:
+    if _runs_flash(q):
         q, k, v = (_dense_rows(t) for t in (q, k, v))
         left = _left(window, longest)
         out, lse, _, _, _ = torch.ops.aten._flash_attention_forward(
@@ -100,7 +105,7 @@ def _backward(  # noqa: PLR0913 - an operator's schema
     """Gradients of queries, keys and values."""
     n_documents, longest = extent.tolist()
     segments = bounds[: n_documents + 1]
-    if not q.is_cuda:
+    if not _runs_flash(q):
         scoring = _scoring(scaling, window)
         return by_document_backward(grad, (q, k, v), segments, scoring)
     q, k, v = (_dense_rows(t) for t in (q, k, v))
@@ -157,6 +162,16 @@ def _differentiate(ctx: Any, grad: Tensor, *_unused: Tensor | None) -> tuple[Ten
 
 
 _forward.register_autograd(_differentiate, setup_context=_setup)
+
+
+def _runs_flash(q: Tensor) -> bool:
+    return (
+        q.is_cuda
+        and q.dtype in FLASH_DTYPES
+        and q.shape[-1] % 8 == 0
+        and q.shape[-1] <= FLASH_MAX_HEAD_DIM
+        and torch.cuda.get_device_capability(q.device) >= FLASH_CAPABILITY
+    )
 
 
 def _left(window: int, longest: int) -> int:
