@@ -15,8 +15,15 @@ QLORA = {"adapter": "qlora", "load_in_4bit": True, "lora_target_linear": True}
 # A value that asks for something, where a word does not.
 ASKING = {"tokenizer_use_fast": False, "rl": "dpo"}
 # Always so, and said only where the config contradicts it.
-SILENT = {"save_safetensors"}
-VALUES = {"dataset_processes": 1, "evaluation_strategy": "no"}
+SILENT = {"save_safetensors", "pretrain_multipack_attn"}
+VALUES = {
+    "dataset_processes": 1,
+    "evaluation_strategy": "no",
+    "pretraining_dataset": "texts.jsonl",
+    "pretrain_multipack_buffer_size": 50,
+}
+# What must stand beside a key, or must not.
+BESIDE = {"pretraining_dataset": {"datasets": None, "max_steps": 5}}
 # The current spelling of the same key in axolotl itself.
 CURRENT = {"type_of_model"}
 
@@ -57,7 +64,7 @@ def asking(key: str) -> object:
 def answer(key: str, value: object) -> tuple[set[str], list[str]]:
     """The codes of the problems about the key, and the notices that name it."""
     try:
-        notices = load(SMALLEST | QLORA | {key: value}).notices
+        notices = load(SMALLEST | QLORA | BESIDE.get(key, {}) | {key: value}).notices
     except ConfigError as error:
         mine = [problem for problem in error.problems if problem.key.split(".")[0] == key]
         return {problem.code for problem in mine}, list(error.notices)

@@ -144,6 +144,7 @@ def legacy_keys() -> frozenset[str]:
     ignored = {name for names in _IGNORED.values() for name in names.split()}
     other = {
         "save_safetensors",
+        "pretrain_multipack_attn",
         "tokenizer_use_fast",
         "plugins",
         *(old for old, *_ in _PURE),
@@ -168,6 +169,7 @@ def left_out() -> dict[str, str]:
     """Key that is left out -> why."""
     found = {name: why for why, names in _IGNORED.items() for name in names.split()}
     found["save_safetensors"] = "weights are always safetensors (`false` is refused)"
+    found["pretrain_multipack_attn"] = "packed documents never see each other (`false` is refused)"
     found["tokenizer_use_fast"] = "tokenizers are always the fast ones"
     return found
 

@@ -12,7 +12,6 @@ from tunesmith.errors import REMOVE
 STREAM_KEYS: Mapping[str, tuple[str, str]] = {
     "pretraining_dataset": ("`datasets` with `streaming: true`", "datasets"),
     "pretraining_sample_concatenation": ("`sample_packing: true`", "sample_packing"),
-    "pretrain_multipack_attn": ("documents in a row never see each other", ""),
 }
 """Old key -> (how it is read, the key that stands for it or "")."""
 
