@@ -60,6 +60,7 @@ class Case:
     given: Mapping[str, Any] = field(default_factory=dict)
     earlier: Mapping[str, Any] | None = None
     lost: tuple[str, ...] = ()
+    slow: bool = False
     name: str = ""
 
     def __str__(self) -> str:

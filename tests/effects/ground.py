@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from datasets import Dataset, DatasetDict, load_from_disk
@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, NemotronConfig, Qwen2Config
 
 from tests.smallrun import WORDS, write_rows
 from tests.unit.export.parts import byte_tokenizer, make_base
+from tunesmith.config.preflight import ProbeName
 
 SIZES: Mapping[str, Any] = {
     "vocab_size": 259,
@@ -43,7 +44,7 @@ BASE: Mapping[str, Any] = {
     "seed": 7,
     # So that other rows need not mean another order.
     "shuffle_merged_datasets": False,
-    "preflight_skip": ["conservation", "stops", "isolation", "loss", "coverage"],
+    "preflight_skip": list(get_args(ProbeName)),
     "adapter": "lora",
     "lora_r": 4,
     "lora_alpha": 8,
@@ -72,6 +73,11 @@ MOODY = "{{ mood | default('') }}" + CHATML
 TOOLED = "{% if tools %}{{ tools | tojson }}{% endif %}" + CHATML
 NOTED = CHATML.replace("{{ m['content'] }}", "{{ m['content'] }}{{ m['note'] }}")
 DOUBLE_END = CHATML.replace("<|im_end|>", "<|endoftext|><|im_end|>")
+THINKING = CHATML.replace(
+    "{{ m['content'] }}",
+    "{% if m['reasoning_content'] %}[{{ m['reasoning_content'] }}]{% endif %}"
+    "{% if m['musing'] %}{{ '{' + m['musing'] + '}' }}{% endif %}{{ m['content'] }}",
+)
 FORGETFUL = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
     "{% if m['role'] == 'assistant' and not loop.last %}...{% else %}{{ m['content'] }}{% endif %}"
@@ -88,7 +94,14 @@ def chat(n: int = 8) -> list[dict[str, Any]]:
         turns = [
             {"role": "system", "content": "Be kind."},
             {"role": "user", "content": f"Say {word}" + "!" * (3 * number)},
-            {"role": "assistant", "content": word, "note": " (short)", "train": number % 2 == 0},
+            {
+                "role": "assistant",
+                "content": word,
+                "note": " (short)",
+                "train": number % 2 == 0,
+                "spans": [{"begin_offset": 0, "end_offset": 1, "train": True}],
+                "share": 0.5,
+            },
             {"role": "user", "content": "More"},
             {"role": "assistant", "content": word.upper() * 2, "note": " (loud)"},
         ]
@@ -101,6 +114,7 @@ def chat(n: int = 8) -> list[dict[str, Any]]:
                 "functions": tools[:0],
                 "instruction": f"Say {word}",
                 "output": word,
+                "orders": "Be brief.",
             }
         )
     return rows
@@ -138,6 +152,23 @@ def with_roles(n: int = 8) -> list[dict[str, Any]]:
     ]
 
 
+def with_thoughts(n: int = 8) -> list[dict[str, Any]]:
+    """Answers that reason, in their text and beside it."""
+    return [
+        {
+            "messages": [
+                {"role": "user", "content": f"Say {WORDS[i % 5]}"},
+                {
+                    "role": "assistant",
+                    "content": f"<think>hm</think>{WORDS[i % 5]}",
+                    "thoughts": "aha",
+                },
+            ]
+        }
+        for i in range(n)
+    ]
+
+
 def make_ground(folder: Path) -> Path:
     """Fill the folder with everything that ``GROUND/`` stands for in the cases."""
     make_base(folder / "base")
@@ -152,6 +183,7 @@ def make_ground(folder: Path) -> Path:
     write_rows(folder / "copies.jsonl", [*chat(4), *chat(2), *chat(6)])
     write_rows(folder / "instructions.jsonl", instructions())
     write_rows(folder / "roles.jsonl", with_roles())
+    write_rows(folder / "thoughts.jsonl", with_thoughts())
     (folder / "parts").mkdir()
     write_rows(folder / "parts" / "a.jsonl", chat(8)[:4])
     write_rows(folder / "parts" / "b.jsonl", chat(8)[4:])

@@ -255,7 +255,14 @@ NUMBERS = (
         given={**FULL, "bf16": True},
     ),
     Case("deterministic", True, {"torch.deterministic": Became(False, True)}),
-    Case("gradient_checkpointing", True, {"model.recomputes": Became(False, True)}),
+    Case(
+        "gradient_checkpointing",
+        True,
+        {
+            "plan.recompute": differs,
+            "model.blocks": lambda a, b: set(a) == {"its own"} and "_recomputing" in b[0],
+        },
+    ),
     Case(
         "attn_implementation",
         "eager",

@@ -26,12 +26,14 @@ from torch import nn
 
 from tunesmith.checkpoint.state import TrainState
 from tunesmith.config import read
+from tunesmith.config.schema import RunConfig
 from tunesmith.data.batch import Batch
 from tunesmith.data.cache import PreparedSplit
 from tunesmith.data.stream import MapStream
 from tunesmith.engine.run import Run
 from tunesmith.launch import local
 from tunesmith.optim.schedules import OneCycle
+from tunesmith.parallel.blocks import find_blocks
 from tunesmith.registry import KINDS, registry
 from tunesmith.report.console import Console
 from tunesmith.runs.material import Material
@@ -49,11 +51,15 @@ def observe(keys: Mapping[str, Any]) -> Seen:
     Raises:
         TunesmithError: the run does not come to its end.
     """
-    loaded = read.load(keys)
-    output_dir = Path(loaded.config.checkpoint.output_dir)
+    return observe_run(read.load(keys).config)
+
+
+def observe_run(config: RunConfig) -> Seen:
+    """The same of sections, which no rule has judged."""
+    output_dir = Path(config.checkpoint.output_dir)
     watch = Watch()
     with _log(watch.seen):
-        local.start(loaded.config, watch.watchers())
+        local.start(config, watch.watchers())
     seen = watch.done() | _files(output_dir)
     seen["folder"] = output_dir.name
     seen["registered"] = {table: list(registry(table)) for table in KINDS}
@@ -167,9 +173,10 @@ def _row(source: str) -> str:
 
 def see_order(run: Run) -> Seen:
     """Which rows a step takes, and how its batches are laid out."""
-    assert isinstance(run.stream, MapStream)
-    seen: Seen = {"order": [sorted(map(_row, rows)) for rows in _rows(run.stream)]}
-    seen |= {f"batches.{name}": value for name, value in _layout(run.stream).items()}
+    seen: Seen = {"stream": type(run.stream).__name__}
+    if isinstance(run.stream, MapStream):
+        seen["order"] = [list(map(_row, rows)) for rows in _rows(run.stream)]
+        seen |= {f"batches.{name}": value for name, value in _layout(run.stream).items()}
     if run.held_out is not None:
         assert isinstance(run.held_out, MapStream)
         seen |= {f"held_out.{name}": value for name, value in _layout(run.held_out).items()}
@@ -217,9 +224,10 @@ def see_model(model: nn.Module) -> Seen:
         "model.attention": model.config._attn_implementation,
         "model.layers": dict(Counter(type(module).__name__ for module in model.modules())),
         "model.quant": _quant_state(model),
-        "model.recomputes": any(
-            getattr(m, "gradient_checkpointing", False) for m in model.modules()
-        ),
+        "model.blocks": [
+            getattr(vars(block).get("forward"), "__qualname__", "its own")
+            for block in find_blocks(model)
+        ],
         "model.frozen.dtypes": sorted({str(p.dtype) for p in frozen.values()}),
         "model.frozen.values": digest(frozen),
         "model.trained.dtypes": sorted({str(p.dtype) for p in trained.values()}),

@@ -188,7 +188,7 @@ def _parameters(request: PrepareRequest) -> dict[str, Any]:
     return {
         "n_test_datasets": len(data.test_datasets),
         "dataset_exact_deduplication": data.exact_deduplication,
-        "dataset_shard": [data.shard_index, data.shards],
+        "dataset_shard": list(_part(data)),
         "val_set_size": data.val_set_size,
         "seed": request.seed if data.val_set_size else None,
     }
@@ -200,7 +200,7 @@ def _merge_rule(request: PrepareRequest, datasets: tuple[Dataset, ...]) -> Merge
         test=tuple(dataset.is_test for dataset in datasets),
         held_out=HoldOut(data.val_set_size, request.seed),
         drop_copies=data.exact_deduplication,
-        shard=(data.shard_index, data.shards),
+        shard=_part(data),
     )
 
 
@@ -274,3 +274,8 @@ def _open(folder: Path, key: str, *, from_cache: bool) -> Prepared:
         lint=ledger.examples(),
         from_cache=from_cache,
     )
+
+
+def _part(data: DataSection) -> tuple[int, int]:
+    """Which of how many parts of the merged rows; a number without parts means nothing."""
+    return (data.shard_index if data.shards > 1 else 0), data.shards

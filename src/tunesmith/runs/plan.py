@@ -216,7 +216,7 @@ def train_order(
         mixture=mixture_of(config),
         drop_last=data.drop_last,
         pad_multiple=packing.pad_to_multiple_of,
-        group_by_length=data.group_by_length,
+        group_by_length=data.group_by_length and not packing.sample_packing,
         pad_to=_pad_to(packing, micro, static=static),
         pad_id=facts.pad_id,
         workers=config.batch.workers or 0,
@@ -313,6 +313,8 @@ def _sizes(facts: Facts, stream: MapStream, config: RunConfig) -> dict[str, Chos
 
 def _warmup(config: RunConfig, steps: int, *, guess: bool) -> Chosen[int]:
     optim = config.optim
+    if optim.schedule == "constant":
+        return Chosen(0, "lr_scheduler: constant has no warm-up", ("lr_scheduler",))
     count = count_warmup(optim, steps)
     if optim.warmup_steps is not None:
         why = "as asked" if count == optim.warmup_steps else "two for one: the first has rate 0"
