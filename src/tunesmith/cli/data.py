@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tunesmith.cli.failure import show_notices
 from tunesmith.cli.options import OVERRIDE_SETTINGS, takes_overrides
 from tunesmith.config.overrides import Override
-from tunesmith.config.read import load
+from tunesmith.config.read import LoadedConfig, load
+
+if TYPE_CHECKING:
+    from tunesmith.data.ledger import Ledger
+    from tunesmith.runs.material import Material
+    from tunesmith.runs.preprocess import Shown
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _ROWS_OF_A_PAGE = 20
@@ -37,38 +43,70 @@ def preprocess(
     html: Path | None,
     against: str | None,
 ) -> None:
-    """Prepare the data of CONFIG into the cache; show tokens, masks and the ledger."""
+    """Prepare the data of CONFIG into the cache; show tokens, masks and the ledger.
+
+    Rows of preferences, rewards and prompts are read and shown, although training on them is not
+    built yet; nothing of them is cached.
+    """
     if against and html is None:
         raise click.UsageError("`--against` needs `--html FILE`.")
-    loaded = load(config, overrides)
+    loaded = load(config, overrides, data_only=True)
     show_notices(loaded.notices)
-    from rich.console import Console as Screen
-
-    from tunesmith.data.inspect import show
-    from tunesmith.report.progress import Preparing
-    from tunesmith.runs.preprocess import preprocess as prepare
     from tunesmith.runs.preprocess import views
 
-    preparing = Preparing(Screen(stderr=True))
-    material = prepare(loaded.config, preparing)
-    preparing.close()
-    shown = list(views(loaded.config, n_shown)) if n_shown else []
+    material, ledger = _prepared(loaded)
+    shown = list(views(loaded.config, n_shown, loaded.method)) if n_shown else []
     if html is not None:
-        from tunesmith.runs.token_page import write_page
+        from tunesmith.runs.token_page import Looked, write_page
 
-        other = (against, load(against, overrides).config) if against else None
-        write_page(loaded.config, material, html, rows=n_shown or _ROWS_OF_A_PAGE, against=other)
+        looked = Looked(loaded.config, loaded.method, ledger, material)
+        other = (against, load(against, overrides, data_only=True)) if against else None
+        beside = (other[0], other[1].config, other[1].method) if other else None
+        write_page(looked, html, rows=n_shown or _ROWS_OF_A_PAGE, against=beside)
         click.echo(f"{html}: open it in a browser", err=True)
     if as_json:
         for row in shown:
             click.echo(json.dumps(asdict(row), ensure_ascii=False))
-        click.echo(json.dumps(material.ledger.to_json(), ensure_ascii=False))
+        click.echo(json.dumps(ledger.to_json(), ensure_ascii=False))
         return
-    pairs = [(f"{row.source} {row.title}".strip(), row.tokens) for row in shown]
-    if pairs:
-        for line in show(pairs, colour=sys.stdout.isatty(), reasons=reasons):
+    _show_rows(shown, reasons=reasons)
+    for line in ledger.summary():
+        click.echo(line)
+    click.echo(_ending(material))
+
+
+def _prepared(loaded: LoadedConfig) -> tuple[Material | None, Ledger]:
+    """The prepared data and its ledger; no data where it can only be looked at."""
+    from rich.console import Console as Screen
+
+    from tunesmith.report.progress import Preparing
+    from tunesmith.runs.preprocess import is_looked_at, look
+    from tunesmith.runs.preprocess import preprocess as prepare
+
+    preparing = Preparing(Screen(stderr=True))
+    try:
+        if is_looked_at(loaded.config, loaded.method):
+            return None, look(loaded.config, loaded.method, preparing)
+        material = prepare(loaded.config, preparing)
+    finally:
+        preparing.close()
+    return material, material.ledger
+
+
+def _show_rows(shown: Iterable[Shown], *, reasons: bool) -> None:
+    from tunesmith.data.inspect import Sample, show
+
+    samples = [
+        Sample(f"{row.source} {row.title}".strip(), row.tokens, row.facts, row.notes)
+        for row in shown
+    ]
+    if samples:
+        for line in show(samples, colour=sys.stdout.isatty(), reasons=reasons):
             click.echo(line)
         click.echo()
-    for line in material.ledger.summary():
-        click.echo(line)
-    click.echo("from the cache" if material.from_cache else "prepared now")
+
+
+def _ending(material: Material | None) -> str:
+    if material is None:
+        return "looked at, not kept: training on these rows is not built yet"
+    return "from the cache" if material.from_cache else "prepared now"

@@ -53,7 +53,8 @@ class Draft:
     were taken out because something is wrong with them, ``silenced`` those that other rules would
     judge because of what is not built. ``meant`` holds where the values of misspelt keys were to
     go: nothing is missing there. ``damaged`` holds the blocks and entries that lost a key because
-    it was wrong: what is left of them says little.
+    it was wrong: what is left of them says little. ``data_only``: nothing will be trained, so that
+    rows of objectives that are not built can be looked at.
     """
 
     values: dict[str, Any]
@@ -69,6 +70,7 @@ class Draft:
     meant: set[Path] = field(default_factory=set)
     damaged: set[Path] = field(default_factory=set)
     silenced: set[str] = field(default_factory=set)
+    data_only: bool = False
 
     def place(self, path: Path) -> Place:
         """The place of a value, or of the nearest block around it that has one."""

@@ -8,7 +8,7 @@ that the rest is judged too.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from tunesmith.config.checks.asked import Asked
+from tunesmith.config.checks.data import entries
 from tunesmith.config.checks.dead import dead_keys
 from tunesmith.config.checks.rules import broken_rules, deferred_checks, machine_problems
+from tunesmith.config.dataset_types import format_name, is_compared
 from tunesmith.config.draft import Draft, dotted_path, path_of
 from tunesmith.config.environment import Environment
 from tunesmith.config.flat import dotted, from_flat, leaves, top_leaves
@@ -29,7 +31,7 @@ from tunesmith.config.section import takes
 from tunesmith.config.source import STDIN, text_of
 from tunesmith.config.tree import MAX_DEPTH, Place, read_tree
 from tunesmith.config.tree import Path as TreePath
-from tunesmith.config.unbuilt import other_file
+from tunesmith.config.unbuilt import not_trained, other_file
 from tunesmith.config.words import problems_of
 from tunesmith.errors import REMOVE, ConfigError, Problem
 from tunesmith.plugins import load_plugins
@@ -50,7 +52,8 @@ class LoadedConfig:
     ``sources`` says for every flat key who set it. ``notices`` is what the user should hear.
     ``deferred`` lists the checks that need to know the machine. Relative paths in the config are
     relative to the current directory; ``base_dir`` is the folder of the file. ``old_keys`` counts
-    what `tunesmith config migrate` would rewrite in the file.
+    what `tunesmith config migrate` would rewrite in the file. ``method`` is what ``rl`` names:
+    something only where the config was read with ``data_only``.
     """
 
     config: RunConfig
@@ -60,6 +63,7 @@ class LoadedConfig:
     path: Path | None
     base_dir: Path
     old_keys: int = 0
+    method: str = ""
 
 
 def load(
@@ -68,18 +72,21 @@ def load(
     *,
     lenient: bool = False,
     strict_keys: bool = False,
+    data_only: bool = False,
     environment: Environment | None = None,
 ) -> LoadedConfig:
     """The config of a file, of stdin (``-``) or of a mapping, with overrides on top.
 
     ``lenient`` turns unknown keys into notices, ``strict_keys`` turns keys without effect into
-    problems. With an ``environment`` what the machine cannot do is a problem too; without one those
-    checks are listed as deferred.
+    problems. ``data_only`` is for commands that train nothing: data of objectives that are not
+    built is a notice. With an ``environment`` what the machine cannot do is a problem too; without
+    one those checks are listed as deferred.
 
     Raises:
         ConfigError: with every problem, ordered by line.
     """
     draft = _read(source)
+    draft.data_only = data_only
     apply_overrides(draft, [_own(override) for override in as_overrides(overrides)])
     old = copy.deepcopy(draft.values)
     upgrade(draft)
@@ -91,24 +98,24 @@ def load(
     draft.values = _without_nulls(draft.values)
     config = _validate(draft)
     _load_plugins(draft, config)
-    _check(draft, Asked(written, config), environment, strict_keys=strict_keys)
+    asked = Asked(written, config)
+    _check(draft, asked, environment, strict_keys=strict_keys)
     if draft.problems:
         raise _error(draft)
-    return _loaded(draft, config, source)
+    return _loaded(draft, asked, source)
 
 
-def _loaded(
-    draft: Draft, config: RunConfig, source: str | Path | Mapping[str, Any]
-) -> LoadedConfig:
+def _loaded(draft: Draft, asked: Asked, source: str | Path | Mapping[str, Any]) -> LoadedConfig:
     path = None if isinstance(source, Mapping) or str(source) == STDIN else Path(source)
     return LoadedConfig(
-        config=config,
+        config=asked.config,
         sources=_sources(draft),
         notices=_said(draft),
         deferred=draft.deferred,
         path=path,
         base_dir=path.resolve().parent if path else Path.cwd(),
         old_keys=sum(one.said.startswith(f"{path}:") for one in draft.rewrites) if path else 0,
+        method=asked.method,
     )
 
 
@@ -263,6 +270,8 @@ def _check(
 ) -> None:
     skip = draft.removed | draft.silenced
     problems = broken_rules(asked, skip=skip)
+    if draft.data_only:
+        problems = list(_without_compared(draft, problems, asked.config))
     if environment is None:
         draft.deferred.extend(deferred_checks(asked))
     else:
@@ -282,6 +291,23 @@ def _check(
             draft.problem("conflict", path, message, fix, {dead.key: REMOVE})
         else:
             draft.notice(path, dead.message)
+
+
+def _without_compared(
+    draft: Draft, problems: Sequence[Problem], config: RunConfig
+) -> Iterator[Problem]:
+    """The problems but for types whose rows are compared: those become notices."""
+    compared = {
+        f"{key}.type": name
+        for key, entry in entries(config)
+        if is_compared(name := format_name(entry.type))
+    }
+    for problem in problems:
+        if problem.code == "not-built" and problem.key in compared:
+            named = f"training on rows of `{compared[problem.key]}`"
+            draft.notice(path_of(problem.key), not_trained(named))
+        else:
+            yield problem
 
 
 def _sources(draft: Draft) -> dict[str, KeySource]:

@@ -83,8 +83,8 @@ _TABLE: Mapping[str, str] = {
         lm_eval_model apply_chat_template fewshot_as_multiturn""",
     "best checkpoint and early stopping": """
         early_stopping_patience load_best_model_at_end metric_for_best_model save_first_step
-        dynamic_checkpoint loss_watchdog_threshold |
-        greater_is_better loss_watchdog_patience""",
+        dynamic_checkpoint |
+        greater_is_better""",
     "pushing to the hub": """
         hub_model_id push_dataset_to_hub | hub_strategy hub_revision""",
     "finding the batch size": "auto_find_batch_size |",
@@ -169,6 +169,9 @@ _SILENCES: Mapping[str, frozenset[str]] = {
         "masked diffusion",
     )
 } | {"further kinds of LoRA": frozenset({"lora_target_linear"})}
+
+_SEEN: frozenset[str] = frozenset({"preference and reinforcement learning", "reward models"})
+"""Capabilities whose rows can be looked at although nothing trains with them yet."""
 
 RL_METHODS: Mapping[str, str] = {
     "dpo": "preference training (DPO)",
@@ -314,10 +317,14 @@ def _refuse(draft: Draft, capability: str, items: Sequence[_Asking]) -> None:
         fix = f"did you mean `{meant}`?" if meant else f"one of {', '.join(RL_METHODS)}"
         draft.problem("out-of-range", first.path, f"`{method}` is no method", fix, {"rl": meant})
         return
+    name = RL_METHODS[method] if method else capability
+    if draft.data_only and capability in _SEEN:
+        draft.notice(first.path, not_trained(name))
+        return
     gone = [dotted_path(item.path) for item in items]
     problem = Problem(
         "not-built",
-        f"not built yet: {RL_METHODS[method] if method else capability}",
+        f"not built yet: {name}",
         f"take out {', '.join(f'`{key}`' for key in gone)}",
         key=dotted_path(first.path),
         file=first.place.source,
@@ -326,6 +333,11 @@ def _refuse(draft: Draft, capability: str, items: Sequence[_Asking]) -> None:
         edit=dict.fromkeys(gone, REMOVE),
     )
     draft.problems.append(problem)
+
+
+def not_trained(name: str) -> str:
+    """The notice of a config whose rows can be looked at and nothing else."""
+    return f"not built yet: {name}; its rows are read and shown, and nothing trains with them"
 
 
 def other_file(draft: Draft) -> Problem | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from tunesmith.data.tokens import TokenView
@@ -17,22 +18,38 @@ _WRITTEN = {"\n": "⏎\n", "\t": "⇥"}
 """How frequent control characters are shown; a line feed still ends the line."""
 
 
-def show(
-    samples: Sequence[tuple[str, Sequence[TokenView]]], *, colour: bool, reasons: bool = False
-) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A sample as it is shown: tokens, what else its row says, and what is odd about the row."""
+
+    title: str
+    tokens: Sequence[TokenView]
+    facts: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+
+def show(samples: Sequence[Sample], *, colour: bool, reasons: bool = False) -> Iterator[str]:
     """Lines that show each sample under its title, tokens marked by whether they train.
 
-    With ``colour`` trained tokens are green and underlined, masked ones dim; without it trained
-    stretches stand in brackets. ``reasons`` adds a table of stretches with origin and reason.
+    Below the title stands what else its row says, and what is odd about it. With ``colour`` trained
+    tokens are green and underlined, masked ones dim; without it trained stretches stand in
+    brackets. ``reasons`` adds a table of stretches with origin and reason.
     """
     yield _LEGEND_COLOUR if colour else _LEGEND_PLAIN
-    for title, views in samples:
+    for sample in samples:
+        views = sample.tokens
         n_trained = sum(view.weight > 0 for view in views)
         yield ""
-        yield f"{title}: {len(views):,} tokens, {n_trained:,} trained"
+        yield f"{sample.title}: {len(views):,} tokens, {n_trained:,} trained"
+        yield from (f"  {_on_a_line(fact)}" for fact in sample.facts)
+        yield from (f"  odd: {_on_a_line(note)}" for note in sample.notes)
         yield from _marked(views, colour=colour).split("\n")
         if reasons:
             yield from _table(views)
+
+
+def _on_a_line(text: str) -> str:
+    return _visible(text).replace("\n", "")
 
 
 def _marked(views: Sequence[TokenView], *, colour: bool) -> str:
@@ -56,11 +73,17 @@ def _table(views: Sequence[TokenView]) -> Iterator[str]:
     at = 0
     for stretch in _stretches(views, _place_and_reason):
         first, end = stretch[0], at + len(stretch)
-        turn = f"turn {first.message + 1} {first.role} " if first.message is not None else ""
         text = _short("".join(view.text for view in stretch))
         mark = "+" if first.weight > 0 else "-"
-        yield f"{mark} {at:>6}..{end:<6} {turn + first.field:<28} {first.reason:<32} {text}"
+        yield f"{mark} {at:>6}..{end:<6} {_place(first):<28} {first.reason:<32} {text}"
         at = end
+
+
+def _place(view: TokenView) -> str:
+    if view.message is None:
+        return view.field
+    number = view.message + 1
+    return f"step {number}" if view.role == "step" else f"turn {number} {view.role} {view.field}"
 
 
 def _place_and_reason(view: TokenView) -> tuple[int | None, str, str, float]:

@@ -21,10 +21,14 @@ from tunesmith.data.tokens import TokenView
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Tokens that are shown together: a sample, or one side of a pair or of a comparison."""
+    """Tokens that are shown together: a sample, or one side of a pair or of a comparison.
+
+    ``facts`` are what else its row says: labels, the columns that reward functions get.
+    """
 
     title: str
     tokens: Sequence[TokenView]
+    facts: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ def _row(row: ShownRow, places: dict[tuple[int | None, str, str, str], int]) -> 
             ]
             for view, odd in zip(part.tokens, differs, strict=True)
         ]
-        parts.append({"title": part.title, "tokens": tokens})
+        parts.append({"title": part.title, "facts": list(part.facts), "tokens": tokens})
     return {
         "source": row.source,
         "notes": list(row.notes),

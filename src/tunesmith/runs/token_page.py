@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from tunesmith.config.schema import RunConfig
+from tunesmith.data.ledger import Ledger
 from tunesmith.data.stream import MapStream
 from tunesmith.dist.mesh import Mesh
 from tunesmith.dist.runtime import detect
@@ -19,34 +21,48 @@ _PACKED_ROWS = 12
 _SIDES = ("chosen", "rejected")
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A config and what was found of its data. ``method`` is what ``rl`` names; ``material`` is
+    None where the rows can only be looked at.
+    """
+
+    config: RunConfig
+    method: str
+    ledger: Ledger
+    material: Material | None
+
+
 def write_page(
-    config: RunConfig,
-    material: Material,
+    looked: Looked,
     target: Path,
     *,
     rows: int,
-    against: tuple[str, RunConfig] | None = None,
+    against: tuple[str, RunConfig, str] | None = None,
 ) -> None:
     """Write the page of the first ``rows`` rows of each data set to ``target``, atomically.
 
-    ``against`` names another config, whose rendering of the same rows stands beside.
+    ``against`` is another config's name, itself and its method: its rendering of the same rows
+    stands beside.
 
     Raises:
         ModelError, DataError, ConfigError: as ``prepare``.
         OSError: the file cannot be written.
     """
-    shown = list(views(config, rows))
+    config, material = looked.config, looked.material
+    shown = list(views(config, rows, looked.method))
     if against is None:
         listed = [_row(source, samples) for source, samples in _by_row(shown)]
     else:
-        listed = list(_side_by_side(shown, list(views(against[1], rows)), against[0]))
-    plan = make_plan(config, material.facts(detect()))
+        name, other, method = against
+        listed = list(_side_by_side(shown, list(views(other, rows, method)), name))
+    plan = None if material is None else make_plan(config, material.facts(detect()))
     page = TokenPage(
         title="Tokens and masks",
-        facts=_facts(config, material, plan),
-        ledger=material.ledger.to_json(),
+        facts=[*_facts(looked), *(_plan_facts(plan) if plan else [])],
+        ledger=looked.ledger.to_json(),
         rows=listed,
-        packing=_packing(material, plan),
+        packing=_packing(material, plan) if material and plan else (),
     )
     partial = target.with_name(target.name + ".partial")
     partial.write_text(render(page), encoding="utf-8")
@@ -59,7 +75,7 @@ def _by_row(shown: Sequence[Shown]) -> list[tuple[str, list[Shown]]]:
 
 def _row(source: str, samples: Sequence[Shown]) -> ShownRow:
     """A row's samples, those of a pair side by side."""
-    parts = [Part(one.title, one.tokens) for one in samples]
+    parts = [Part(one.title, one.tokens, one.facts) for one in samples]
     pair = any(one.title in _SIDES for one in samples)
     return ShownRow(source, parts, notes=samples[0].notes, side=pair)
 
@@ -77,11 +93,18 @@ def _side_by_side(mine: Sequence[Shown], other: Sequence[Shown], name: str) -> I
         yield ShownRow(source, parts, list(notes), side=True, compared=True)
 
 
-def _facts(config: RunConfig, material: Material, plan: RunPlan) -> list[tuple[str, str]]:
+def _facts(looked: Looked) -> list[tuple[str, str]]:
+    config, material = looked.config, looked.material
+    facts = [("base", config.model.base)]
+    if material is None:
+        asked = f"rl: {looked.method}" if looked.method else "rows to compare"
+        return [*facts, ("training", f"not built yet ({asked})")]
     template = material.template
+    return [*facts, ("template", template.name if template is not None else "none")]
+
+
+def _plan_facts(plan: RunPlan) -> list[tuple[str, str]]:
     return [
-        ("base", config.model.base),
-        ("template", template.name if template is not None else "none"),
         ("sequence_len", f"{plan.sequence_len.value:,}"),
         ("packing", "on" if plan.packing.value else "off"),
         ("rows a step", f"{plan.global_batch.value:,}"),

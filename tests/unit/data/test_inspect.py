@@ -4,7 +4,7 @@ from tests.unit.data import toys
 from tunesmith.config.data import DataSection, DatasetEntry
 from tunesmith.data.formats.load import load_format
 from tunesmith.data.formats.options import FormatOptions
-from tunesmith.data.inspect import show
+from tunesmith.data.inspect import Sample, show
 from tunesmith.data.render import Renderer, TokenView
 
 
@@ -13,7 +13,7 @@ def view(text, weight=0.0, reason="r", message=None, field="template"):
 
 
 def plain_lines(views, **keys):
-    return list(show([("f:1", views)], colour=False, **keys))
+    return list(show([Sample("f:1", views)], colour=False, **keys))
 
 
 def test_trained_stretches_stand_in_brackets():
@@ -33,7 +33,7 @@ def test_other_weights_are_written_out():
 
 def test_colours_say_the_same_and_no_line_leaves_them_open():
     views = [view("a\nb"), view("c\nd", 1.0)]
-    lines = list(show([("f:1", views)], colour=True))
+    lines = list(show([Sample("f:1", views)], colour=True))
     for line in lines:
         assert line.count("\x1b[0m") == len(re.findall(r"\x1b\[[1-9][\d;]*m", line))
     stripped = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in lines]
