@@ -50,18 +50,21 @@ class Case:
 
     ``says`` holds what the key's page says, ``follows`` what comes of that. Together they are
     exactly what may differ. ``earlier`` are the keys that another run had, on top of this one's,
-    before; ``lost`` are files and folders of the output directory that are gone since.
+    before; ``lost`` are files and folders of the output directory that are gone since. ``refused``
+    is what the changed run ends with, where the key's page says that it ends; ``name`` tells two
+    cases of one key apart.
     """
 
     key: str
     value: Any
-    says: Mapping[str, Check]
+    says: Mapping[str, Check] = field(default_factory=dict)
     follows: frozenset[str] = frozenset()
     given: Mapping[str, Any] = field(default_factory=dict)
     earlier: Mapping[str, Any] | None = None
     lost: tuple[str, ...] = ()
-    slow: bool = False
+    refused: str = ""
     name: str = ""
+    slow: bool = False
 
     def __str__(self) -> str:
         return self.key + (f" ({self.name})" if self.name else "")

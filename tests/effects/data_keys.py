@@ -339,6 +339,13 @@ LENGTHS = (
         given={"sequence_len": 100},
     ),
     Case(
+        "excess_length_strategy",
+        "error",
+        refused="tokens, more than sequence_len",
+        given={"sequence_len": 100},
+        name="error",
+    ),
+    Case(
         "sample_packing",
         True,
         {

@@ -119,6 +119,9 @@ class Watch:
             "policy.autocast": str(run.policy.compute_dtype),
             "torch.matmul": torch.get_float32_matmul_precision(),
             "torch.deterministic": torch.are_deterministic_algorithms_enabled(),
+            "saves.background": run.checkpoints.in_background,
+            "guard.answer": run.report.guard.answer,
+            "guard.spike": run.report.guard.spike,
         }
 
     def step_finished(self, run: Run, state: TrainState, report: Any) -> None:

@@ -23,7 +23,7 @@ from tests.effects.ground import BASE, FULL, fill_hub, hub_of_data, make_ground
 from tests.effects.observe import Seen, changed, observe, observe_run
 from tunesmith.config.flat import dotted, from_flat, leaves
 from tunesmith.config.read import load
-from tunesmith.errors import ConfigError
+from tunesmith.errors import ConfigError, TunesmithError
 from tunesmith.registry import registry
 from tunesmith.runs import prepare
 
@@ -116,6 +116,10 @@ SLOW = pytest.mark.slow
 )
 def test_a_key_changes_what_its_page_says_and_nothing_else(case: Case, watched: Watched) -> None:
     before = watched(case.keys(BASE, changed=False), case)
+    if case.refused:
+        with pytest.raises(TunesmithError, match=case.refused):
+            watched(case.keys(BASE, changed=True), case)
+        return
     after = watched(case.keys(BASE, changed=True), case)
     found = changed(before, after)
     beyond, missing = sorted(found - case.names), sorted(case.names - found)

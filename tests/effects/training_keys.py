@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.effects.case import LEARNS, Became, Case, Is, differs
 from tests.effects.ground import FULL, HELD_OUT
+from tunesmith.engine.guard import Spike
 
 RATES = frozenset({"schedule", "steps.rate"}) | LEARNS
 LONG = {"max_steps": 8}
@@ -238,6 +239,12 @@ CHECKPOINTS = (
         given={"save_strategy": None},
     ),
     Case(
+        "save_async",
+        True,
+        {"saves.background": Became(False, True)},
+        given={"save_strategy": None},
+    ),
+    Case(
         "resume_from_checkpoint",
         "RUN/first/checkpoint-2",
         {"run.resumed_at": Became(0, 2), "run.said": lambda a, b: "1 of 3 steps left" in b[0]},
@@ -252,6 +259,17 @@ CHECKPOINTS = (
         given=SAVING,
         earlier={},
         lost=("tunesmith.json", "checkpoint-3"),
+    ),
+)
+
+GUARD = (
+    Case("on_nonfinite", "skip", {"guard.answer": Became("stop", "skip")}),
+    Case("loss_watchdog_threshold", 1e3, {"guard.spike": Became(None, Spike(1e3, 3))}),
+    Case(
+        "loss_watchdog_patience",
+        5,
+        {"guard.spike": Became(Spike(1e3, 3), Spike(1e3, 5))},
+        given={"loss_watchdog_threshold": 1e3},
     ),
 )
 
@@ -275,4 +293,4 @@ REST = (
     ),
 )
 
-CASES = (*OPTIMIZER, *SCHEDULE, *BATCHES, *EVALUATION, *CHECKPOINTS, *REST)
+CASES = (*OPTIMIZER, *SCHEDULE, *BATCHES, *EVALUATION, *CHECKPOINTS, *GUARD, *REST)
