@@ -12,7 +12,8 @@ class KernelsSection(Section):
 
     attention: str | None = key(
         None,
-        "`eager`, `sdpa`, `flash_attention_2`, `varlen`; chosen by device when left out.",
+        "`eager` or `sdpa`, for models whose documents attention cannot keep apart; all others "
+        "attend by `varlen` (flash kernels on a GPU), whatever is named.",
         flat="attn_implementation",
         readers="tunesmith.patches.plan",
     )

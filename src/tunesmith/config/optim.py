@@ -78,7 +78,10 @@ class OptimSection(Section):
         readers="tunesmith.runs.assemble",
     )
     schedule: str = key(
-        "cosine", "The schedule's name.", flat="lr_scheduler", readers="tunesmith.optim.schedules"
+        "cosine",
+        "The schedule's name.",
+        flat="lr_scheduler",
+        readers="tunesmith.optim.schedules tunesmith.runs.plan",
     )
     schedule_args: dict[str, Any] | None = key(
         None,

@@ -38,7 +38,12 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "completion": (
         "completion",
         {},
-        {**smallrun.LORA, "gradient_accumulation_steps": None, "batch_size": 2},
+        {
+            **smallrun.LORA,
+            "gradient_accumulation_steps": None,
+            "batch_size": 2,
+            "dataset_shard_num": 2,
+        },
     ),
     "input_output": ("input_output", {}, smallrun.LORA),
     "inline": (
