@@ -46,7 +46,7 @@ def probe_coverage(subject: Subject) -> str:
 
 
 @contextmanager
-def nudged(parameters: list[Tensor]) -> Iterator[None]:
+def nudged(parameters: list[Tensor], size: float = 1e-3) -> Iterator[None]:
     """Parameters that are all zero (LoRA's B) hold small numbers inside, zero again afterwards.
 
     Behind a B of zero its A has no gradient, which would look like a frozen module.
@@ -55,7 +55,7 @@ def nudged(parameters: list[Tensor]) -> Iterator[None]:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in zeros:
-            noise = torch.randn(parameter.shape, generator=generator) * 1e-3
+            noise = torch.randn(parameter.shape, generator=generator) * size
             parameter.copy_(noise)
     try:
         yield

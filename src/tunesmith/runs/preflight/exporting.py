@@ -21,6 +21,9 @@ from tunesmith.runs.preflight.probe import Subject
 
 PROMPTS = 2
 
+NUDGE = 0.05
+"""Large enough that half precision does not round it away."""
+
 
 def probe_export(subject: Subject) -> str:
     """How far the written and loaded model is from the one in memory, each a nudge from the base.
@@ -36,7 +39,7 @@ def probe_export(subject: Subject) -> str:
     parameters = list(trainable_state(subject.run.policy).values())
     with (
         tempfile.TemporaryDirectory(prefix="tunesmith-") as folder,
-        nudged(parameters),
+        nudged(parameters, NUDGE),
         _moved(parameters[0]),
         subject.run.served_weights(),
     ):

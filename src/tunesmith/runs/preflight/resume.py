@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ from tunesmith.checkpoint.weights import ADAPTER, NamedTensors, n_bytes
 from tunesmith.data.collate import collate
 from tunesmith.engine.step import train_step
 from tunesmith.errors import ProbeError
-from tunesmith.models.state import fill_adapter, full_state, trainable_state
+from tunesmith.models.state import fill_adapter, fill_model, trainable_state
 from tunesmith.runs.preflight.probe import Subject
 
 ROWS = 2
@@ -90,10 +91,7 @@ def _fill(subject: Subject, tensors: NamedTensors) -> None:
     if subject.files.stem == ADAPTER:
         fill_adapter(policy, tensors)
         return
-    wanted = full_state(policy)
-    with torch.no_grad():
-        for name, tensor in tensors:
-            wanted[name].copy_(tensor)
+    fill_model(policy, tensors)
 
 
 def _compare(subject: Subject, straight: Mapping[str, Tensor], again: Mapping[str, Tensor]) -> str:
@@ -114,18 +112,26 @@ def _compare(subject: Subject, straight: Mapping[str, Tensor], again: Mapping[st
 
 @contextmanager
 def _untouched(subject: Subject, trained: Mapping[str, Tensor]) -> Iterator[None]:
-    """Weights, optimizer and loss scale are afterwards as they were: at step 0."""
+    """Weights, optimizer and loss scale are afterwards as they were."""
     run = subject.run
     weights = {name: value.detach().cpu().clone() for name, value in trained.items()}
     scale: dict[str, Any] = run.scale.to_json()
-    rates = [group["lr"] for group in run.optimizer.inner.param_groups]
+    # A run that goes on from a named checkpoint has a state already.
+    tensors = {name: value.clone() for name, value in run.optimizer.state_tensors().items()}
+    scalars = copy.deepcopy(run.optimizer.state_scalars())
+    groups = [_settings(group) for group in run.optimizer.inner.param_groups]
     try:
         yield
     finally:
         with torch.no_grad():
             for name, parameter in trained.items():
                 parameter.copy_(weights[name])
-        run.optimizer.inner.state.clear()
-        for group, rate in zip(run.optimizer.inner.param_groups, rates, strict=True):
-            group["lr"] = rate
+        run.optimizer.load_state(tensors, scalars)
+        for group, settings in zip(run.optimizer.inner.param_groups, groups, strict=True):
+            group.update(settings)
         run.scale.load(scale)
+
+
+def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
+    """What a schedule changes of a group: its rate, and the momentum of some."""
+    return {name: group[name] for name in ("lr", "betas", "momentum") if name in group}
