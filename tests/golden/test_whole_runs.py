@@ -136,9 +136,14 @@ def test_plan_and_ledger_say_what_was_done(finished):
     assert [finding["name"] for finding in plan["preflight"]] == [
         "conservation",
         "stops",
+        "serving",
         "isolation",
         "loss",
+        "invariance",
         "coverage",
+        "longest",
+        "resume",
+        "export",
     ]
     steps = step_lines(finished["lora"])
     per_epoch = values["steps_per_epoch"]["value"]
