@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tunesmith.config.data import DataSection, DatasetEntry
 from tunesmith.data.broken import BrokenRows
-from tunesmith.data.formats.lint import lint_record
 from tunesmith.data.formats.load import load_format
 from tunesmith.data.formats.options import FormatOptions
 from tunesmith.data.jsonrow import Row
@@ -97,7 +96,6 @@ def take(
     shard: ShardWriter,
     rendered: RenderedRow,
     source: Source,
-    record: TokenRecord,
     plan: tuple[LengthRule, Weigh],
 ) -> None:
     """Write what is kept of a rendered row, and book what is not.
@@ -110,8 +108,6 @@ def take(
     account = shard.ledger.accounts[0]
     account.rows_in += 1
     account.tokens_in += sum(map(len, rendered.samples))
-    for lint in lint_record(record):
-        shard.ledger.note(replace(lint, source=str(source)))
     for lint in rendered.lints:
         shard.ledger.note(lint)
     kept = [sample for samples, _ in fitted for sample in samples]
@@ -154,8 +150,8 @@ class SetBuild:
         n_broken, n_shards = len(self._broken), len(self._done)
         reader = RowReader(dataset.entry, self._plan.data, self._broken)
         with RenderPool(dataset.settings, self._plan.workers) as pool:
-            for (source, record), outcome in pool.render(reader.records(self._rows(skipped))):
-                self._take(source, record, outcome)
+            for (source, _), outcome in pool.render(reader.records(self._rows(skipped))):
+                self._take(source, outcome)
                 if self._shard.is_full and len(self._broken) == n_broken:
                     self._shard.commit()
                     n_shards += 1
@@ -177,12 +173,12 @@ class SetBuild:
             if number > skipped:
                 yield source, row
 
-    def _take(self, source: Source, record: TokenRecord, outcome: RenderedRow | RowError) -> None:
+    def _take(self, source: Source, outcome: RenderedRow | RowError) -> None:
         self._shard.n_rows += 1
         try:
             if isinstance(outcome, RowError):
                 raise outcome
-            take(self._shard, outcome, source, record, (self._dataset.rule, self._plan.weigh))
+            take(self._shard, outcome, source, (self._dataset.rule, self._plan.weigh))
         except RowError as error:
             self._broken.add(source, error)
 

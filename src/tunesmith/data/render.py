@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tunesmith.data.chat import Chat
 from tunesmith.data.encode import Encoder
+from tunesmith.data.formats.lint import lint_record
 from tunesmith.data.history import plan_samples
 from tunesmith.data.masking import Mask, Masker
 from tunesmith.data.origin import Tracked, plain
@@ -26,6 +27,7 @@ from tunesmith.data.records import Conversation, Lint, RowError, Source, Text, T
 from tunesmith.data.samples import TokenSample
 from tunesmith.data.shape import ASSISTANT
 from tunesmith.data.templates import ChatTemplate
+from tunesmith.data.token_lint import TokenRules, lint_tokens, pattern_of
 from tunesmith.data.tokens import (
     NO_TARGET,
     TokenView,
@@ -37,7 +39,7 @@ from tunesmith.data.tokens import (
 from tunesmith.data.turns import Ends, Stops
 from tunesmith.errors import DataError
 
-RENDER_VERSION: Final = "2"
+RENDER_VERSION: Final = "3"
 """Part of every cache key: raised when the same row and settings give other tokens."""
 
 History = Literal["whole", "expand", "last"]
@@ -128,6 +130,21 @@ class Renderer:
             variables = {**settings.special_tokens, **settings.variables}
             self._chat = Chat(settings.template, variables, settings.now)
         self._findings = self._check_end(self._chat) if self._chat else ()
+        self.rules = self._token_rules()
+
+    def _token_rules(self) -> TokenRules:
+        """What to expect of the tokens of every row."""
+        named = self._settings.special_tokens
+        bos, pad = (self._end_id(named.get(name, "")) for name in ("bos_token", "pad_token"))
+        ends = self.end_ids
+        return TokenRules(
+            opening=self._encoder.opening,
+            bos_id=bos,
+            stop_ids=ends,
+            stops_train=self._settings.train_on_eos in ("turn", "all"),
+            pad_id=None if pad in ends else pad,
+            special=pattern_of(self._encoder.special),
+        )
 
     def _check_end(self, chat: Chat) -> tuple[Lint, ...]:
         """A finding where no token ends a turn; an error for ``eot_tokens`` that are none."""
@@ -166,6 +183,14 @@ class Renderer:
 
     def render(self, record: TokenRecord, source: Source) -> RenderedRow:
         """The samples of one record, with what looks odd about it; raises ``RowError``."""
+        row = self._rendered(record, source)
+        found = list(lint_record(record))
+        told = {lint.code for lint in (*found, *row.lints)}
+        found += lint_tokens(record, row.samples, self.rules, told)
+        odd = (dataclasses.replace(lint, source=str(source)) for lint in found)
+        return RenderedRow(row.samples, (*odd, *row.lints))
+
+    def _rendered(self, record: TokenRecord, source: Source) -> RenderedRow:
         try:
             if isinstance(record, Conversation):
                 return self._conversation(record, source)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
@@ -14,10 +14,27 @@ from tunesmith.data.formats.load import Format
 from tunesmith.data.formats.options import FormatOptions
 from tunesmith.data.ledger import Account, Ledger
 from tunesmith.data.overlong import LengthRule, fit
-from tunesmith.data.records import Judged, Lint, Record, RowError, Source
+from tunesmith.data.records import (
+    Conversation,
+    Judged,
+    Lint,
+    Preference,
+    Record,
+    RowError,
+    Segments,
+    Source,
+)
 from tunesmith.data.render import Renderer
-from tunesmith.data.samples import JudgedSample, PairSample, PromptSample, Sample, StepSample
+from tunesmith.data.samples import (
+    JudgedSample,
+    PairSample,
+    PromptSample,
+    Sample,
+    StepSample,
+    TokenSample,
+)
 from tunesmith.data.sources import open_rows
+from tunesmith.data.token_lint import lint_tokens
 
 _PROGRESS_ROWS = 256
 
@@ -71,7 +88,7 @@ def survey(reading: Reading, broken: BrokenRows, progress: Progress) -> Ledger:
         except RowError as error:
             broken.add(source, error)
             continue
-        for lint in lint_record(record):
+        for lint in findings(reading.renderer, record, samples):
             ledger.note(replace(lint, source=str(source)))
         if isinstance(record, Judged):
             classes[record.is_good] = classes.get(record.is_good, 0) + 1
@@ -83,6 +100,28 @@ def survey(reading: Reading, broken: BrokenRows, progress: Progress) -> Ledger:
         ledger.note(_one_class(classes, entry.path))
     ledger.check()
     return ledger
+
+
+def findings(renderer: Renderer, record: Record, samples: Sequence[Sample]) -> Iterator[Lint]:
+    """What is odd about a row that is compared, judged or asked, and about its tokens."""
+    yield from lint_record(record)
+    found: dict[str, Lint] = {}
+    for branch, sample in _branches(record, samples):
+        for lint in lint_tokens(branch, (sample,), renderer.rules):
+            found.setdefault(lint.code, lint)
+    yield from found.values()
+
+
+def _branches(
+    record: Record, samples: Sequence[Sample]
+) -> Iterator[tuple[Segments | Conversation, TokenSample]]:
+    """The answers of a record, each with its tokens."""
+    for sample in samples:
+        if isinstance(record, Preference) and isinstance(sample, PairSample):
+            yield record.chosen, sample.chosen
+            yield record.rejected, sample.rejected
+        elif isinstance(record, Judged) and isinstance(sample, JudgedSample):
+            yield record.answer, sample.answer
 
 
 def _one_class(classes: dict[bool, int], path: str) -> Lint:

@@ -233,12 +233,12 @@ class Windows:
         shard = ShardWriter(folder, dataset.entry.path)
         reader = RowReader(dataset.entry, self._request.prepare.data, broken)
         pool = self._pool(index, dataset)
-        for (source, record), outcome in pool.render(reader.records(rows)):
+        for (source, _), outcome in pool.render(reader.records(rows)):
             shard.n_rows += 1
             try:
                 if isinstance(outcome, RowError):
                     raise outcome
-                take(shard, outcome, source, record, (dataset.rule, self._request.prepare.weigh))
+                take(shard, outcome, source, (dataset.rule, self._request.prepare.weigh))
             except RowError as error:
                 broken.add(source, error)
         if len(broken):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -11,15 +11,15 @@ from tunesmith.config.dataset_types import format_name, is_compared, is_own
 from tunesmith.config.schema import RunConfig
 from tunesmith.data.broken import BrokenRows
 from tunesmith.data.build import Progress
+from tunesmith.data.compared import samples_of
 from tunesmith.data.explain import explain
-from tunesmith.data.formats.lint import lint_record
 from tunesmith.data.formats.load import load_format
 from tunesmith.data.formats.options import FormatOptions
 from tunesmith.data.ledger import Account, Ledger
 from tunesmith.data.prepare import open_datasets, silent
-from tunesmith.data.records import Record, Source, TokenRecord
+from tunesmith.data.records import Lint, Record, Source, TokenRecord
 from tunesmith.data.render import Renderer
-from tunesmith.data.survey import Reading, records, survey
+from tunesmith.data.survey import Reading, findings, records, survey
 from tunesmith.data.tokens import TokenView
 from tunesmith.errors import ConfigError, DataError
 from tunesmith.models.source import locate as locate_base
@@ -85,7 +85,7 @@ def views(config: RunConfig, limit: int, method: str = "") -> Iterator[Shown]:
     for reading in islice(_readings(config, method), n_training):
         # Broken rows were refused, by name, by ``preprocess`` and ``look``.
         for source, record in islice(records(reading, BrokenRows()), limit):
-            notes = _notes(reading.renderer, record, source)
+            notes = _notes(reading, record, source)
             for one in explain(reading.renderer, record, reading.bos_id):
                 yield Shown(str(source), one.tokens, one.title, notes, one.facts)
 
@@ -122,9 +122,11 @@ def _refuse_other_kind(entry: DatasetEntry, number: int, method: str) -> None:
     )
 
 
-def _notes(renderer: Renderer, record: Record, source: Source) -> tuple[str, ...]:
-    """What the linter and the renderer say of one row."""
-    found = list(lint_record(record))
+def _notes(reading: Reading, record: Record, source: Source) -> tuple[str, ...]:
+    """What the linters and the renderer say of one row."""
     if isinstance(record, TokenRecord):
-        found += renderer.render(record, source).lints
+        found: Iterable[Lint] = reading.renderer.render(record, source).lints
+    else:
+        samples = samples_of(reading.renderer, record, source, reading.bos_id)
+        found = findings(reading.renderer, record, samples)
     return tuple(dict.fromkeys(f"{one.code}: {one.message}" for one in found))

@@ -73,7 +73,7 @@ def test_a_stable_template_makes_one_sample(folder: Path) -> None:
     )
     row = made.render(record, SOURCE)
     assert len(row.samples) == 1
-    assert row.lints == ()
+    assert [lint.code for lint in row.lints] == ["ends-with-user"]
 
 
 def test_a_user_turn_behind_the_last_answer_changes_it_too(folder: Path) -> None:

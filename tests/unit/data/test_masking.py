@@ -280,7 +280,7 @@ def test_a_turn_that_the_template_drops_is_an_error(folder: Path) -> None:
 def test_an_empty_answer_is_told(folder: Path) -> None:
     renderer = Renderer(settings(folder, "chatml"))
     row = renderer.render(chat(("user", "u"), ("assistant", "")), SOURCE)
-    assert codes(row) == ["empty-turn"]
+    assert codes(row) == ["empty-answer", "empty-turn"]
     assert row.samples[0].total_weight == 0
 
 

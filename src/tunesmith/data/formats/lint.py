@@ -4,31 +4,51 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
+from tunesmith.data.formats.text_lint import lint_answer, lint_damage, lint_loop
 from tunesmith.data.records import (
     Conversation,
     Judged,
     Lint,
     Message,
     Preference,
+    Prompts,
     Record,
     Segments,
+    Steps,
     Text,
 )
 
 _SPECIAL = re.compile(r"<\|\w+\|>|</?s>|<(?:bos|eos|pad|start_of_turn|end_of_turn)>|\[/?INST\]")
 """Markup of well-known templates. The renderer cannot tell it from the template's own."""
 
+_LONGEST_END = 40
+"""Characters at the end of a text in which the markup of an end is looked for."""
+
 
 def lint_record(record: Record) -> Iterator[Lint]:
-    """The findings in a record, whichever format made it; turns are counted from 1."""
+    """The findings in a record, whichever format made it; turns are counted from 1.
+
+    Of two answers the rejected one may be as odd as it likes, and so may an unwanted one.
+    """
     if isinstance(record, Preference):
-        yield from _lint_pair(record)
+        if record.chosen == record.rejected:
+            yield Lint("identical-answers", "both answers are the same: nothing to prefer")
+        yield from lint_record(record.chosen)
     elif isinstance(record, Judged):
-        yield from lint_record(record.answer)
-    elif isinstance(record, Text):
+        yield from _lint_form(record.answer)
+        if record.is_good:
+            yield from _lint_texts(record.answer)
+    else:
+        yield from _lint_form(record)
+        yield from _lint_texts(record)
+
+
+def _lint_form(record: Record) -> Iterator[Lint]:
+    """What is odd about the parts of a record, whatever they say."""
+    if isinstance(record, Text):
         yield from _lint_markup([("the text", record.text)])
         if not record.text.strip():
             yield Lint("empty-text", "the text is empty: nothing to learn")
@@ -37,6 +57,10 @@ def lint_record(record: Record) -> Iterator[Lint]:
             yield from _lint_markup([("the text", piece.text) for piece in record.pieces])
         if not any(piece.train and piece.text.strip() for piece in record.pieces):
             yield Lint("empty-answer", "the trained text is empty: nothing to learn")
+    elif isinstance(record, Steps):
+        yield from _lint_steps(record)
+    elif isinstance(record, Prompts):
+        yield from _lint_prompts(record)
     elif isinstance(record, Conversation):
         turns = enumerate(record.messages, 1)
         texts = [(f"turn {number}", str(turn.fields.get("content", ""))) for number, turn in turns]
@@ -46,10 +70,58 @@ def lint_record(record: Record) -> Iterator[Lint]:
         yield from _lint_tools(record)
 
 
-def _lint_pair(record: Preference) -> Iterator[Lint]:
-    if record.chosen == record.rejected:
-        yield Lint("identical-answers", "both answers are the same: nothing to prefer")
-    yield from lint_record(record.chosen)
+def _lint_texts(record: Record) -> Iterator[Lint]:
+    """What is odd about the words of a record: each kind of finding once."""
+    told: set[str] = set()
+    for lint in _text_findings(record):
+        if lint.code not in told:
+            told.add(lint.code)
+            yield lint
+
+
+def _text_findings(record: Record) -> Iterator[Lint]:
+    if isinstance(record, Text):
+        yield from lint_damage("the text", record.text)
+        yield from lint_loop("the text", record.text)
+    elif isinstance(record, Segments):
+        for trains, pieces in groupby(record.pieces, lambda piece: piece.train):
+            text = "".join(piece.text for piece in pieces)
+            yield from lint_damage("the trained text" if trains else "the prompt", text)
+            if trains:
+                yield from lint_answer("the trained text", _without_end(text))
+    elif isinstance(record, Conversation):
+        for number, message in enumerate(record.messages, 1):
+            content = message.fields.get("content")
+            if not isinstance(content, str):
+                continue
+            yield from lint_damage(f"turn {number}", content)
+            if message.role == "assistant" and not message.fields.get("tool_calls"):
+                yield from lint_answer(f"turn {number}", content)
+    elif isinstance(record, Steps):
+        for number, step in enumerate(record.steps, 1):
+            yield from lint_damage(f"step {number}", step)
+    elif isinstance(record, Prompts):
+        for item in record.items:
+            if isinstance(item.asked, str):
+                yield from lint_damage("the prompt", item.asked)
+
+
+def _without_end(text: str) -> str:
+    """The text without the markup of an end that the row itself writes."""
+    found = _SPECIAL.search(text, max(0, len(text) - _LONGEST_END))
+    return text[: found.start()] if found else text
+
+
+def _lint_steps(record: Steps) -> Iterator[Lint]:
+    for number, step in enumerate(record.steps, 1):
+        if not step.strip():
+            yield Lint("empty-step", f"step {number} is empty: nothing to judge")
+            return
+
+
+def _lint_prompts(record: Prompts) -> Iterator[Lint]:
+    if any(isinstance(item.asked, str) and not item.asked.strip() for item in record.items):
+        yield Lint("empty-prompt", "the prompt is empty: nothing to answer")
 
 
 def _lint_markup(texts: Sequence[tuple[str, str]]) -> Iterator[Lint]:
@@ -96,7 +168,8 @@ def _lint_tools(record: Conversation) -> Iterator[Lint]:
     declared = {name for tool in record.tools if (name := _name(tool))}
     called: set[str] = set()
     n_calls = 0
-    for number, message in enumerate(record.messages, 1):
+    messages = record.messages
+    for number, message in enumerate(messages, 1):
         for call in message.fields.get("tool_calls") or ():
             n_calls += 1
             called.add(str(call.get("id", "")))
@@ -105,7 +178,8 @@ def _lint_tools(record: Conversation) -> Iterator[Lint]:
                 yield Lint("undeclared-tool", f"turn {number} calls `{name}`, not in the tools")
         if message.role == "tool":
             answered = message.fields.get("tool_call_id")
-            if n_calls == 0:
+            # A call may also stand in the text of the assistant's turn before.
+            if n_calls == 0 and (number < 2 or messages[number - 2].role != "assistant"):
                 yield Lint("answer-without-call", f"turn {number} answers a call nobody made")
             elif answered is not None and str(answered) not in called:
                 yield Lint("unknown-call", f"turn {number} answers the unknown call {answered!r}")
