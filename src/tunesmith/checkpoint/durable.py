@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,12 +33,21 @@ def force_tree_to_disk(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace ``path`` by ``text`` in one step: readers see the old file or the new one."""
+    """Replace ``path`` by ``text`` in one step: readers see the old file or the new one.
+
+    Raises:
+        RunError: exit 3, the disk is full or fails; the old file is as it was.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    force_to_disk(partial)
-    partial.replace(path)
-    force_to_disk(path.parent)
+    with explaining_disk(path):
+        try:
+            partial.write_text(text, encoding="utf-8")
+            force_to_disk(partial)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        force_to_disk(path.parent)
 
 
 def require_room(folder: Path, needed: int) -> None:
@@ -59,53 +68,82 @@ def require_room(folder: Path, needed: int) -> None:
 
 
 @contextmanager
-def replacing_folder(partial: Path, final: Path) -> Iterator[Path]:
+def replacing_folder(partial: Path, final: Path, *, needed: int = 0) -> Iterator[Path]:
     """Give an empty folder at ``partial``; afterwards it is on the disk under the name ``final``.
 
-    When the body fails nothing of it is left. When the process dies, ``partial`` is left and is
-    removed by the next attempt. A folder already at ``final`` is moved aside first, removed last.
+    When anything fails nothing of it is left, and what was at ``final`` is there again. When the
+    process dies, ``partial`` is left and is removed by the next attempt. A folder already at
+    ``final`` is moved aside first, removed last. ``needed`` bytes are told where they do not fit.
 
     Raises:
-        RunError: exit 3 when the disk fills up on the way.
+        RunError: exit 3, the disk fills up or fails on the way.
     """
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        with explaining_full_disk(final):
+    superseded = final.with_name(f".{final.name}.superseded")
+    with explaining_disk(final, needed):
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
             yield partial
             force_tree_to_disk(partial)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    superseded = final.with_name(f".{final.name}.superseded")
+            _swap(partial, final, superseded)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        force_to_disk(final.parent)
+        shutil.rmtree(superseded, ignore_errors=True)
+
+
+def _swap(partial: Path, final: Path, superseded: Path) -> None:
+    """Rename ``partial`` to ``final``; what was there is ``superseded``, or back if that fails."""
     shutil.rmtree(superseded, ignore_errors=True)
     if final.exists():
         final.replace(superseded)
-    partial.replace(final)
-    force_to_disk(final.parent)
-    shutil.rmtree(superseded, ignore_errors=True)
+    try:
+        partial.replace(final)
+    except BaseException:
+        if superseded.exists():
+            superseded.replace(final)
+        raise
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FAILING = (errno.EIO, errno.EROFS)
 
 
 @contextmanager
-def explaining_full_disk(path: Path) -> Iterator[None]:
-    """Turn "no space left on device" into a ``RunError`` with exit code 3 that names ``path``."""
+def explaining_disk(path: Path, needed: int = 0) -> Iterator[None]:
+    """Turn an error of a full or failing disk into a ``RunError`` that names ``path``.
+
+    Raises:
+        RunError: exit 3, with the bytes ``needed`` (where that is known) and those that are free.
+    """
     try:
         yield
     except Exception as error:
-        if not _says_disk_full(error):
+        if _says(error, FULL):
+            what = f"the disk filled up while {path.name} was written"
+            hint = "free some space, lower save_total_limit, or point output_dir at a larger disk"
+        elif _says(error, FAILING):
+            what = f"the disk failed while {path.name} was written ({_reason(error)})"
+            hint = "look at the disk and the system's log, or point output_dir at another one"
+        else:
             raise
         free = shutil.disk_usage(path.parent).free
+        sizes = f"{needed:,} bytes are needed and {free:,}" if needed else f"{free:,} bytes"
         raise RunError(
-            f"the disk filled up while {path.name} was written; {free:,} bytes are free now",
-            hint="free some space, lower save_total_limit, or point output_dir at a larger disk",
+            f"{what}: {sizes} are free now",
+            hint=f"{hint}; then give the same command again",
             where=str(path),
             exit_code=ExitCode.NO_ROOM,
         ) from error
 
 
-def _says_disk_full(error: Exception) -> bool:
-    """Whether the error is ENOSPC or EDQUOT; safetensors hands its I/O errors on as text only."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    text = str(error)
-    return any(os.strerror(code) in text for code in (errno.ENOSPC, errno.EDQUOT))
+def _says(error: Exception, codes: Collection[int]) -> bool:
+    """Whether the error is of this kind; safetensors hands its I/O errors on as text only."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in codes
+    return any(os.strerror(code) in str(error) for code in codes)
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tunesmith.checkpoint.durable import explaining_disk
 from tunesmith.errors import ExitCode, RunError
 
 LOCK = ".tunesmith.lock"
@@ -21,7 +22,8 @@ def owning(output_dir: Path) -> Iterator[None]:
     behind means nothing by itself.
 
     Raises:
-        RunError: exit 6, naming the process that holds it; exit 2, there can be no such folder.
+        RunError: exit 6, naming the process that holds it; exit 2, there can be no such folder;
+            exit 3, the disk is full.
     """
     path = output_dir / LOCK
     try:
@@ -36,8 +38,9 @@ def owning(output_dir: Path) -> Iterator[None]:
         ) from error
     try:
         _take(descriptor, path)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with explaining_disk(path):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)

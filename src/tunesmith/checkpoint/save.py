@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +28,10 @@ class OptimizerState(Protocol):
         """Everything of the state that is no tensor, as JSON can hold it."""
         ...
 
+    def expected_bytes(self) -> int:
+        """How many bytes the tensors will take once a step was made."""
+        ...
+
     def load_state(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
         """Put back what the two above gave."""
         ...
@@ -35,6 +39,23 @@ class OptimizerState(Protocol):
 
 def _nothing() -> dict[str, Any]:
     return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that one checkpoint holds. Its tensors are the run's own until somebody copies them.
+
+    ``content`` is that of ``state.json``; ``optimizer`` is None where weights alone are saved.
+    """
+
+    state: TrainState
+    files: ModelFiles
+    optimizer: Mapping[str, Tensor] | None
+    content: Mapping[str, Any]
+
+    def n_bytes(self) -> int:
+        """How many bytes its tensors take on disk."""
+        return self.files.n_bytes() + sum(map(n_bytes, (self.optimizer or {}).values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,38 +79,44 @@ class CheckpointStore:
         """The checkpoint's folder, whole and on the disk; one of the same step is replaced.
 
         Raises:
-            RunError: exit 3, there is no room; exit 5, what was read back differs from what was
-                written. Earlier checkpoints are untouched in both cases.
+            RunError: as ``write``.
         """
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        tensors = self.optimizer.state_tensors() if self.optimizer is not None else {}
-        require_tensors(tensors)
-        require_room(self.output_dir, self.files.n_bytes() + sum(map(n_bytes, tensors.values())))
-        final = layout.checkpoint_path(self.output_dir, state.step)
-        with replacing_folder(layout.partial_path(self.output_dir, state.step), final) as folder:
-            self.files.write(folder)
-            self._write_state(folder, state, tensors)
-            layout.write_manifest(folder)
-        self._rotate(final, state)
-        return final
+        return self.write(self.take(state))
 
-    def _write_state(self, folder: Path, state: TrainState, tensors: Mapping[str, Tensor]) -> None:
-        """Write ``state.json`` and, unless weights only, the optimizer's tensors."""
+    def take(self, state: TrainState) -> Snapshot:
+        """What is to be saved, as it is now."""
+        tensors = self.optimizer.state_tensors() if self.optimizer is not None else None
+        require_tensors(tensors or {})
         content: dict[str, Any] = {
             "version": layout.VERSION,
             "resumable": self.optimizer is not None,
             "train_state": state.to_json(),
             "identity": dict(self.identity),
             "extra": self.extra(),
-            "optimizer": {},
+            "optimizer": self.optimizer.state_scalars() if self.optimizer is not None else {},
         }
-        if self.optimizer is not None:
-            content["optimizer"] = self.optimizer.state_scalars()
-            path = folder / layout.OPTIMIZER
-            path.parent.mkdir()
-            save_tensors(path, tensors)
-        text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
-        (folder / layout.STATE).write_text(text, encoding="utf-8")
+        copy = replace(state, counters=dict(state.counters))
+        return Snapshot(copy, self.files, tensors, content)
+
+    def write(self, snapshot: Snapshot) -> Path:
+        """The folder of ``snapshot``, whole and on the disk.
+
+        Raises:
+            RunError: exit 3, there is no room or the disk fails; exit 5, what was read back differs
+                from what was written. Earlier checkpoints are untouched in all cases.
+        """
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        needed = snapshot.n_bytes()
+        require_room(self.output_dir, needed)
+        step = snapshot.state.step
+        final = layout.checkpoint_path(self.output_dir, step)
+        partial = layout.partial_path(self.output_dir, step)
+        with replacing_folder(partial, final, needed=needed) as folder:
+            snapshot.files.write(folder)
+            _write_state(folder, snapshot)
+            layout.write_manifest(folder)
+        self._rotate(final, snapshot.state)
+        return final
 
     def _rotate(self, newest: Path, state: TrainState) -> None:
         """Remove surplus checkpoints, once the new one was read back and found right."""
@@ -108,3 +135,13 @@ class CheckpointStore:
         for path in doomed:
             layout.remove(path)
         force_to_disk(self.output_dir)
+
+
+def _write_state(folder: Path, snapshot: Snapshot) -> None:
+    """Write ``state.json`` and, unless weights only, the optimizer's tensors."""
+    if snapshot.optimizer is not None:
+        path = folder / layout.OPTIMIZER
+        path.parent.mkdir()
+        save_tensors(path, snapshot.optimizer)
+    text = json.dumps(snapshot.content, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    (folder / layout.STATE).write_text(text, encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol
 
 
@@ -60,6 +60,11 @@ class TrainState:
             self.best = metric
             self.best_step = self.step
         return is_best
+
+    def become(self, other: TrainState) -> None:
+        """Take over all that ``other`` says: the run went back to it."""
+        for one in fields(self):
+            setattr(self, one.name, getattr(other, one.name))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for ``state.json``."""

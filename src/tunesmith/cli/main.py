@@ -17,6 +17,7 @@ from tunesmith.catalog import (
     UNBUILT_COMMANDS,
 )
 from tunesmith.cli.failure import exit_code_of, show_bug, show_error
+from tunesmith.engine.signals import StopFlag, listening
 from tunesmith.errors import ExitCode, TunesmithError
 
 
@@ -113,11 +114,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     log.setup()
     try:
-        result: Any = group.main(
-            args=["--debug", *words] if debug else words,
-            prog_name="tunesmith",
-            standalone_mode=False,
-        )
+        with listening(StopFlag()):  # nothing to save yet: a signal ends the command at once
+            result: Any = group.main(
+                args=["--debug", *words] if debug else words,
+                prog_name="tunesmith",
+                standalone_mode=False,
+            )
     except click.exceptions.Exit as left:
         return int(left.exit_code)
     except click.ClickException as error:

@@ -49,6 +49,13 @@ class CheckpointSection(Section):
         flat="save_only_model",
         readers="tunesmith.runs.assemble tunesmith.runs.preflight.resume",
     )
+    in_background: bool = key(
+        False,
+        "Write checkpoints in a thread while training goes on, from a copy in the host's memory of "
+        "everything that is saved. The files are the same.",
+        flat="save_async",
+        readers="tunesmith.runs.assemble",
+    )
     resume_from: str | None = key(
         None,
         "A checkpoint's folder to go on from.",

@@ -83,13 +83,13 @@ _KINDS: Mapping[str, str] = {
         trl.top_k""",
     "whole": """
         expert_parallel_num_rdma_bytes profiler_steps_start eval_table_size generation_top_k
-        loss_watchdog_patience jagged_restart_warmup_steps jagged_restart_anneal_steps
+        jagged_restart_warmup_steps jagged_restart_anneal_steps
         trl.replay_buffer_size ebft.min_completion_prefix qat.fake_quant_after_n_steps
         diffusion.mask_token_id""",
     "rate": """
         rl_beta orpo_alpha simpo_gamma cpo_alpha kto_desirable_weight
         kto_undesirable_weight center_rewards_coefficient kd_ce_alpha kd_temperature kd_beta
-        kd_temperature_min eaft_alpha generation_temperature loss_watchdog_threshold
+        kd_temperature_min eaft_alpha generation_temperature
         embedding_lr embedding_lr_scale loraplus_lr_ratio loraplus_lr_embedding adam_epsilon2
         dion_lr qgalore_scale grokfast_lamb nvfp4_merge_aware_start_step gradio_temperature
         datasets[].temperature lr_groups[].lr trl.beta trl.temperature trl.repetition_penalty

@@ -6,6 +6,7 @@ from tunesmith.config.adapters import AdaptersSection
 from tunesmith.config.checkpoint import CheckpointSection
 from tunesmith.config.data import DataSection
 from tunesmith.config.evaluation import EvaluationSection
+from tunesmith.config.guard import GuardSection
 from tunesmith.config.kernels import KernelsSection
 from tunesmith.config.memory import MemorySection
 from tunesmith.config.model import ModelSection
@@ -36,6 +37,7 @@ class RunConfig(Section):
     kernels: KernelsSection
     evaluation: EvaluationSection
     checkpoint: CheckpointSection
+    guard: GuardSection
     tracking: TrackingSection
     preflight: PreflightSection
     plugins: PluginsSection

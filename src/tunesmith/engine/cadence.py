@@ -1,11 +1,11 @@
-"""Is it time to log, evaluate, save or stop? Arithmetic on the step's number, nothing else."""
+"""Is it time to log, evaluate or save? Arithmetic on the step's number, nothing else."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from tunesmith.checkpoint.state import TrainState
 from tunesmith.config.checkpoint import CheckpointSection
@@ -13,15 +13,6 @@ from tunesmith.config.evaluation import EvaluationSection
 
 SAVE_EVERY = 500
 """Steps between saves under ``save_strategy: steps`` alone: transformers' default."""
-
-
-class StopAnswer(Protocol):
-    """What a step says about stopping."""
-
-    @property
-    def stop_requested(self) -> bool:
-        """Whether any rank was asked to stop."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +41,7 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class Cadence:
-    """Answers the loop's four questions."""
+    """Answers the loop's questions."""
 
     timeline: Timeline
     evaluations: Rhythm
@@ -77,9 +68,16 @@ class Cadence:
         """Whether a checkpoint is written now."""
         return self._is_due(self.saves, state.step)
 
-    def stop(self, state: TrainState, report: StopAnswer) -> bool:
-        """Whether the loop ends here: all steps are done, or any rank was asked to stop."""
-        return state.step >= self.steps or report.stop_requested
+    def saves_after(self, step: int) -> int:
+        """How many checkpoints are still to be written when ``step`` steps are done."""
+        rhythm = self.saves
+        if rhythm.unit == "never" or step >= self.steps:
+            return 0
+        if rhythm.unit == "steps":
+            return math.ceil(self.steps / rhythm.every) - step // rhythm.every
+        return math.ceil(self.timeline.epoch_at(self.steps) - 1e-9) - _whole(
+            self.timeline.epoch_at(step)
+        )
 
     def _is_due(self, rhythm: Rhythm, step: int) -> bool:
         if rhythm.unit == "never":

@@ -29,6 +29,7 @@ def evaluate(run: Run, stream: Stream | None = None) -> dict[str, float]:
 
     Raises:
         RunError: exit 2, there is nothing to evaluate on; exit 4, the loss is not finite.
+        Abandoned: somebody asked to stop.
     """
     stream = stream if stream is not None else run.held_out
     if stream is None:
@@ -55,6 +56,7 @@ def _sum_up(run: Run, stream: Stream) -> tuple[StepSums, dict[str, float]]:
         for name, weight in stream.weights(step).items():
             totals[name] = totals.get(name, 0.0) + weight
         for batch in microbatches:
+            run.report.look_up()
             add(sums, run.objective.loss(run.policy, run.shard(batch.to(run.device))))
     return sums, totals
 

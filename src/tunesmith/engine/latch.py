@@ -35,3 +35,7 @@ class Latch:
         if self._holds:
             self._was_bad = bad
         return bad
+
+    def reset(self) -> None:
+        """Let steps be applied again, once the run has gone back."""
+        self._was_bad = torch.zeros_like(self._was_bad)

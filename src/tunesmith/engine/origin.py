@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.data.batch import Batch
-from tunesmith.engine.report import NotFinite
+from tunesmith.engine.guard import NotFinite
 from tunesmith.engine.run import Run
 
 Phase = Literal["weights", "forward", "loss", "backward"]

@@ -15,11 +15,8 @@ from torch import Tensor
 from tunesmith.checkpoint.state import TrainState
 from tunesmith.dist.collectives import sum_over
 from tunesmith.dist.mesh import Mesh
-from tunesmith.engine.signals import StopFlag
-from tunesmith.errors import ExitCode, RunError
-
-SKIPS_IN_A_ROW = 25
-"""So many skipped steps halve a loss scale from 65,536 to 0.002: no scale would help."""
+from tunesmith.engine.guard import Guard
+from tunesmith.engine.signals import Abandoned, StopFlag
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,38 +138,34 @@ class StepReport:
         }
 
 
-class NotFinite(RunError):
-    """A step (counted from 1) whose loss or gradient is not finite; it was not applied."""
-
-    exit_code = ExitCode.NOT_FINITE
-
-    def __init__(self, step: int, message: str) -> None:
-        super().__init__(
-            message,
-            hint="lower learning_rate, set max_grad_norm, use bf16 in place of fp16, or look at "
-            "the step's rows; resume from the last checkpoint",
-            where=f"step {step}",
-        )
-        self.step = step
-
-
 class Reporter:
-    """Makes the reports of a run and stops it when a number is not finite.
+    """Makes the reports of a run and has ``guard`` judge their numbers.
 
     On a device that runs ahead of the host a report is read when the next one was made, so that
     the host never waits for the step it has just queued; ``settle`` reads the last one.
-    ``tolerates_skips`` is true with a loss scale, where a step with a bad number is skipped and
-    counted, and only ``SKIPS_IN_A_ROW`` of them end the run.
     """
 
     def __init__(
-        self, mesh: Mesh, stop: StopFlag | None = None, *, tolerates_skips: bool = False
+        self, mesh: Mesh, stop: StopFlag | None = None, guard: Guard | None = None
     ) -> None:
         self.stop = stop if stop is not None else StopFlag()
+        self.guard = guard if guard is not None else Guard()
         self._mesh = mesh
-        self._tolerates_skips = tolerates_skips
         self._unread: StepReport | None = None
         self._mark = time.perf_counter()
+
+    def look_up(self) -> None:
+        """Leave what is going on where a stop was asked for, unless other ranks wait for us.
+
+        Raises:
+            Abandoned: nothing of it counts.
+        """
+        if self.stop.is_set and self._mesh.world_size == 1:
+            raise Abandoned(self.stop.reason)
+
+    def forget(self) -> None:
+        """Read nothing of what was queued: the run goes back."""
+        self._unread = None
 
     def restart_clock(self) -> None:
         """Leave the time since the last step out of the next step's seconds."""
@@ -196,7 +189,7 @@ class Reporter:
         """Read this step's numbers, or, where the device runs ahead, those of the step before.
 
         Raises:
-            NotFinite: exit 4, naming the step and which of loss and gradient is not finite.
+            BadStep: exit 4, as ``Guard.judge``.
         """
         previous, self._unread = self._unread, report
         readable = report if self._mesh.device.type == "cpu" else previous
@@ -204,35 +197,19 @@ class Reporter:
             return
         # From one collective's sum, so that all ranks stop after the same step.
         report.stop_requested = readable.any_rank_stops
-        self._check(state, readable)
         if readable is report:
             self._unread = None
+        self.guard.judge(state, readable)
 
     def settle(self, state: TrainState) -> None:
         """Read what is still unread, so that nothing is saved or evaluated over a bad number.
 
         Raises:
-            RunError: as ``watch``.
+            BadStep: as ``watch``.
         """
         report, self._unread = self._unread, None
         if report is not None:
-            self._check(state, report)
-
-    def _check(self, state: TrainState, report: StepReport) -> None:
-        bad = _what_is_bad(report)
-        if bad is None:
-            state.counters.pop("skipped_in_a_row", None)
-        elif self._tolerates_skips:
-            self._count_skip(state, report, bad)
-        else:
-            raise _not_finite(report, bad)
-
-    def _count_skip(self, state: TrainState, report: StepReport, bad: str) -> None:
-        """Count a step that the loss scale skipped; too many in a row end the run."""
-        for name in ("skipped_steps", "skipped_in_a_row"):
-            state.counters[name] = state.counters.get(name, 0) + 1
-        if state.counters["skipped_in_a_row"] >= SKIPS_IN_A_ROW:
-            raise _not_finite(report, bad)
+            self.guard.judge(state, report)
 
 
 def share(value: float, total: float) -> float:
@@ -249,17 +226,3 @@ def peak_memory_bytes() -> int:
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _what_is_bad(report: StepReport) -> str | None:
-    """Which numbers of the step are not finite, in words; None when all are."""
-    bad = [
-        f"the {name} is {value}"
-        for name, value in (("loss", report.loss), ("gradient norm", report.grad_norm))
-        if not math.isfinite(value)
-    ]
-    return " and ".join(bad) or None
-
-
-def _not_finite(report: StepReport, bad: str) -> NotFinite:
-    return NotFinite(report.step, f"step {report.step} went bad: {bad}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 import torch
 
@@ -33,11 +33,31 @@ class ForwardBackward(Protocol):
 
 
 class Checkpoints(Protocol):
-    """Where the run's state goes."""
+    """Where the run's state goes. Leaving the context waits for what is still being written."""
 
-    def save(self, state: TrainState) -> Path:
-        """The checkpoint's folder, whole and on the disk."""
+    last_step: int | None
+    """The step of the last save."""
+
+    def save(self, state: TrainState) -> None:
+        """Save the state and the run's tensors as they are now."""
         ...
+
+    def written(self, *, wait: bool = False) -> list[TrainState]:
+        """The states whose checkpoints came to be whole and on the disk since the last call."""
+        ...
+
+    def require_room(self, saves: int, *, has_best: bool) -> None:
+        """Raise unless the disk holds what so many saves and the final model take at once."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A polite stop: a signal asks, the loop answers after the step it is in."""
+"""A polite stop: a signal asks, and whoever has something to save answers before it ends."""
 
 from __future__ import annotations
 
@@ -10,15 +10,25 @@ from types import FrameType
 
 from tunesmith.log import get_logger
 
-STOPPING = (signal.SIGTERM, signal.SIGINT)
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+"""SIGUSR1 is what Slurm sends ahead of a time limit, where it is asked to."""
+
 log = get_logger(__name__)
 
 
+class Abandoned(Exception):
+    """A step or an evaluation was left in its middle because somebody asked to stop."""
+
+
 class StopFlag:
-    """Whether this process was asked to stop, and by what."""
+    """Whether this process was asked to stop, and by what.
+
+    ``is_patient`` while the body looks at the flag by itself; otherwise a signal ends it at once.
+    """
 
     def __init__(self) -> None:
         self.reason = ""
+        self.is_patient = False
 
     @property
     def is_set(self) -> bool:
@@ -29,31 +39,57 @@ class StopFlag:
         """Ask for a stop; the first reason stays."""
         self.reason = self.reason or reason
 
+    @contextmanager
+    def patiently(self) -> Iterator[None]:
+        """Within the body a signal sets the flag and nothing else."""
+        before, self.is_patient = self.is_patient, True
+        try:
+            yield
+        finally:
+            self.is_patient = before
+
+    def end_if_asked(self) -> None:
+        """End here where a signal asked before anything looked at the flag.
+
+        Python drops what is raised inside of a finaliser: the flag remembers.
+
+        Raises:
+            KeyboardInterrupt: somebody asked.
+        """
+        if self.is_set:
+            raise KeyboardInterrupt(self.reason)
+
 
 @contextmanager
 def listening(flag: StopFlag) -> Iterator[StopFlag]:
-    """Let SIGTERM and SIGINT set ``flag``; a second one ends the process as it would without us.
+    """Let SIGTERM, SIGINT and SIGUSR1 set ``flag``, and end the body unless the flag is patient.
 
-    Outside of the main thread, where Python hears no signals, nothing is installed.
+    While it is patient a second Ctrl-C ends the body at once, a second of the others does nothing:
+    who sends those may send them twice, and a save is under way. Outside of the main thread, where
+    Python hears no signals, nothing is installed.
+
+    Raises:
+        KeyboardInterrupt: a signal came, and the body was not patient.
     """
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
     before = {number: signal.getsignal(number) for number in STOPPING}
 
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
     def stop(number: int, frame: FrameType | None) -> None:
         del frame
-        flag.request(signal.Signals(number).name)
-        restore()
-        log.warning("stopping after this step; the run can be resumed (again to stop at once)")
+        is_second = flag.is_set
+        name = signal.Signals(number).name
+        flag.request(name)
+        if not flag.is_patient or (is_second and number == signal.SIGINT):
+            raise KeyboardInterrupt(name)
+        if not is_second:
+            log.warning("stopping; the same command goes on from here (Ctrl-C to stop at once)")
 
     for number in STOPPING:
         signal.signal(number, stop)
     try:
         yield flag
     finally:
-        restore()
+        for number, handler in before.items():
+            signal.signal(number, handler)

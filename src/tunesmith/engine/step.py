@@ -37,7 +37,10 @@ def train_step(run: Run, state: TrainState, microbatches: Sequence[Batch]) -> St
 
 @dataclass(frozen=True, slots=True)
 class Backward:
-    """``forward_backward``, bound at assembly: the plain one, a micro-batch after the other."""
+    """``forward_backward``, bound at assembly: the plain one, a micro-batch after the other.
+
+    ``look_up`` is called before each micro-batch; what it raises ends the step.
+    """
 
     policy: Policy
     objective: Objective
@@ -45,6 +48,7 @@ class Backward:
     seed: int
     shard: Callable[[Batch], Batch] = lambda batch: batch
     scale: Scale = field(default_factory=Unscaled)
+    look_up: Callable[[], None] = lambda: None
 
     def __call__(self, microbatches: Sequence[Batch], totals: Mapping[str, float]) -> StepSums:
         """This rank's sums; every trained parameter's ``.grad`` is that of the step's global loss.
@@ -56,6 +60,7 @@ class Backward:
         sums = StepSums({}, {})
         wide = WideSum(self.policy.parameters() if len(microbatches) > 1 else ())
         for batch in microbatches:
+            self.look_up()
             seed_dropout(self.seed, batch.index)
             loss = self.objective.loss(self.policy, self.shard(batch.to(self.device)))
             self.scale.grow(mean(loss, totals)).backward()  # type: ignore[no-untyped-call]

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from tunesmith.checkpoint.durable import (
-    explaining_full_disk,
+    explaining_disk,
     force_to_disk,
     force_tree_to_disk,
     require_room,
@@ -81,7 +81,7 @@ def export(job: Export) -> Path:
     """
     job.output_dir.mkdir(parents=True, exist_ok=True)
     require_room(job.output_dir, job.files.n_bytes())
-    with _workspace(job.output_dir) as folder:
+    with _workspace(job.output_dir, job.files.n_bytes()) as folder:
         job.files.write(folder)
         (folder / CARD).write_text(job.card, encoding="utf-8")
         how = describe(job.policy.model)
@@ -158,13 +158,13 @@ def _require_other_tensors(folder: Path, base: Path, files: ModelFiles) -> None:
 
 
 @contextmanager
-def _workspace(output_dir: Path) -> Iterator[Path]:
+def _workspace(output_dir: Path, needed: int) -> Iterator[Path]:
     """An empty folder inside ``output_dir`` that is gone afterwards."""
     folder = output_dir / PARTIAL
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
     try:
-        with explaining_full_disk(folder):
+        with explaining_disk(folder, needed):
+            folder.mkdir()
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -177,6 +177,7 @@ def _move_in(folder: Path, output_dir: Path) -> None:
         if name not in names:
             (output_dir / name).unlink(missing_ok=True)
     (output_dir / RECORD).unlink(missing_ok=True)
+    force_to_disk(output_dir)  # before anything moves: a mark beside other files would lie
     for path in sorted(folder.iterdir()):
         path.replace(output_dir / path.name)
     force_to_disk(output_dir)

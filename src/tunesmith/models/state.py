@@ -82,6 +82,34 @@ def fill_adapter(policy: Policy, tensors: Iterable[tuple[str, Tensor]]) -> None:
             parameter.copy_(given[name])
 
 
+def fill_model(policy: Policy, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """Put saved values into a model without adapters, in place.
+
+    Raises:
+        RunError: exit 5, a name is missing, unknown, or of a tensor that is fused in memory.
+    """
+    wanted = full_state(policy)
+    own = {tensor.untyped_storage().data_ptr() for tensor in policy.model.state_dict().values()}
+    filled = set()
+    with torch.no_grad():
+        for name, tensor in tensors:
+            # What is no view of the model's own memory could be filled in vain.
+            if name not in wanted or wanted[name].untyped_storage().data_ptr() not in own:
+                raise _no_fit(name)
+            wanted[name].copy_(tensor)
+            filled.add(name)
+    if wanted.keys() != filled:
+        raise _no_fit(min(wanted.keys() - filled))
+
+
+def _no_fit(name: str) -> RunError:
+    return RunError(
+        f"the saved weights do not fit this model: {name}",
+        hint="resume with the config that the checkpoint was made with",
+        exit_code=ExitCode.DAMAGED,
+    )
+
+
 def saved_name(policy: Policy, name: str) -> str:
     """Return the name under which a trained parameter is saved, from its in-memory name.
 

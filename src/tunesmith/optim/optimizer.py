@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,10 @@ from tunesmith.optim.schedules import OneCycle, Schedule
 
 DERIVED = frozenset({"qmap1", "qmap2"})
 """State that is the same for every parameter and made anew: bitsandbytes' quantisation tables."""
+
+
+STAND_IN = (256, 256)
+"""Large enough that bitsandbytes keeps its state in 8 bits."""
 
 
 class Optimizer:
@@ -85,6 +90,34 @@ class Optimizer:
             for what, value in self.inner.state.get(parameter, {}).items()
             if isinstance(value, Tensor) and what not in DERIVED
         }
+
+    def expected_bytes(self) -> int:
+        """What ``state_tensors`` will take after the first step, measured on a small stand-in.
+
+        For optimizers whose state grows with the number of parameters, whatever their shape.
+        """
+        total = 0.0
+        for group in self.inner.param_groups:
+            kinds: dict[torch.dtype, int] = {}
+            for parameter in group["params"]:
+                kinds[parameter.dtype] = kinds.get(parameter.dtype, 0) + parameter.numel()
+            for dtype, count in kinds.items():
+                total += count * self._bytes_an_element(group, dtype)
+        return round(total)
+
+    def _bytes_an_element(self, group: Mapping[str, Any], dtype: torch.dtype) -> float:
+        """The state's bytes for each element, of one step of a like optimizer."""
+        device = group["params"][0].device
+        stand_in = torch.nn.Parameter(torch.zeros(STAND_IN, dtype=dtype, device=device))
+        stand_in.grad = torch.zeros_like(stand_in)
+        inner = object.__new__(type(self.inner))
+        inner.__dict__.update(self.inner.__dict__)
+        inner.state = defaultdict(dict)
+        inner.param_groups = [{**group, "params": [stand_in], "names": ["stand_in"]}]
+        twin = Optimizer(inner, [0.0])
+        twin.step()
+        sizes = (value.numel() * value.element_size() for value in twin.state_tensors().values())
+        return sum(sizes) / stand_in.numel()
 
     def state_scalars(self) -> dict[str, Any]:
         """What of the state is no tensor, as JSON can hold it.

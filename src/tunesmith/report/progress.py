@@ -89,6 +89,7 @@ class StepProgress:
 
     def run_started(self, run: Watched, state: TrainState) -> None:
         """Put the bar up, where there is a terminal."""
+        self._take_down()
         if not self._screen.is_terminal:
             return
         self._bar = Progress(

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.checkpoint.load import Saved, restore
 from tunesmith.checkpoint.save import CheckpointStore
+from tunesmith.checkpoint.saves import Saves
 from tunesmith.checkpoint.state import TrainState
 from tunesmith.checkpoint.weights import ADAPTER, MODEL, ModelFiles, NamedTensors
 from tunesmith.data.live import WindowStream
@@ -32,7 +33,7 @@ from tunesmith.models.freeze import train_everything
 from tunesmith.models.load import load_model
 from tunesmith.models.policy import Policy
 from tunesmith.models.quantize import build_quantization
-from tunesmith.models.state import adapter_state, fill_adapter, full_state
+from tunesmith.models.state import adapter_state, fill_adapter, fill_model, full_state
 from tunesmith.models.tokenizer import check_vocabulary, save_tokenizer
 from tunesmith.objectives.objective import Objective
 from tunesmith.optim.build import build_optimizer
@@ -41,6 +42,7 @@ from tunesmith.optim.schedules import build_schedule
 from tunesmith.parallel.apply import apply
 from tunesmith.patches.lora import fuse_adapters
 from tunesmith.registry import registry
+from tunesmith.runs.guarding import build_guard
 from tunesmith.runs.handed import adopt
 from tunesmith.runs.material import Material
 from tunesmith.runs.plan import DTYPES, RunPlan
@@ -96,6 +98,14 @@ def assemble(
         seed=plan.config.batch.seed,
     )
     stream = training_stream(material.train, material.windows, plan.train_order, mesh)
+    output_dir = Path(plan.config.checkpoint.output_dir)
+    guard = build_guard(
+        plan.config.guard,
+        output_dir,
+        has_scale=isinstance(scale, LossScale),
+        rows_of=stream.rows,
+    )
+    report = Reporter(mesh, stop, guard)
     run = Run(
         policy=policy,
         objective=objective,
@@ -104,22 +114,30 @@ def assemble(
         stream=stream,
         held_out=_held_out(plan, material, mesh),
         forward_backward=Backward(
-            policy, objective, mesh.device, plan.config.batch.seed, scale=scale
+            policy,
+            objective,
+            mesh.device,
+            plan.config.batch.seed,
+            scale=scale,
+            look_up=report.look_up,
         ),
         shard=lambda batch: batch,
         mesh=mesh,
         max_norm=plan.config.optim.max_grad_norm,
         cadence=plan.cadence,
-        checkpoints=CheckpointStore(
-            output_dir=Path(plan.config.checkpoint.output_dir),
-            files=files,
-            optimizer=None if plan.config.checkpoint.weights_only else optimizer,
-            identity=plan.identity,
-            extra=scale.to_json,
-            keep=plan.config.checkpoint.keep,
+        checkpoints=Saves(
+            CheckpointStore(
+                output_dir=output_dir,
+                files=files,
+                optimizer=None if plan.config.checkpoint.weights_only else optimizer,
+                identity=plan.identity,
+                extra=scale.to_json,
+                keep=plan.config.checkpoint.keep,
+            ),
+            in_background=plan.config.checkpoint.in_background,
         ),
-        report=Reporter(mesh, stop, tolerates_skips=isinstance(scale, LossScale)),
-        latch=Latch(mesh, holds=not isinstance(scale, LossScale)),
+        report=report,
+        latch=Latch(mesh, holds=not guard.skips),
         seed=plan.config.batch.seed,
         device=mesh.device,
         events=Events([*callbacks, *_accountants(plan, stream)]),
@@ -127,6 +145,21 @@ def assemble(
     )
     state = _state(run, saved, is_adapter=adapter is not None)
     return Assembled(run, state, files, adapter, from_base)
+
+
+def put_back(assembled: Assembled, saved: Saved) -> TrainState:
+    """The state of ``saved``, its tensors put into the assembled run in place."""
+    run = assembled.run
+
+    def load_weights(tensors: NamedTensors) -> None:
+        if assembled.adapter is not None:
+            fill_adapter(run.policy, tensors)
+        else:
+            fill_model(run.policy, tensors)
+
+    if saved.extra:
+        run.scale.load(saved.extra)
+    return restore(saved, load_weights=load_weights, optimizer=run.optimizer)
 
 
 def _accountants(plan: RunPlan, stream: Stream) -> list[object]:

@@ -27,6 +27,7 @@ HARMLESS = frozenset(
         "saves_per_epoch",
         "save_strategy",
         "save_total_limit",
+        "save_async",
         "eval_steps",
         "evals_per_epoch",
         "eval_strategy",
@@ -40,6 +41,9 @@ HARMLESS = frozenset(
         "resume_from_checkpoint",
         "auto_resume_from_checkpoints",
         "preflight_skip",
+        "on_nonfinite",
+        "loss_watchdog_threshold",
+        "loss_watchdog_patience",
         "base_model",
         "base_model_config",
         "tokenizer_config",
@@ -51,6 +55,9 @@ HARMLESS = frozenset(
 
 Model and data are compared by content (``IDENTITY``), not by the path that names them.
 """
+
+UNTOLD = frozenset({"output_dir", "resume_from_checkpoint", "auto_resume_from_checkpoints"})
+"""Harmless keys whose change is the user's way to go on elsewhere: nobody need hear of it."""
 
 FOREIGN = ("config.json", "adapter_config.json", "*.safetensors", "*.bin", "checkpoint-*")
 """What a run would overwrite, or mix with its own."""
@@ -70,12 +77,20 @@ class Holds(Enum):
     FINISHED = "finished"
 
 
+Change = tuple[str, Any, Any]
+"""What changed: its name, the old value and the new one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the directory holds, and what changed since that run was planned."""
+    """What the directory holds, and what changed since that run was planned.
+
+    ``changed`` makes another run of it, ``noted`` does not, but people should hear of it.
+    """
 
     holds: Holds
-    changed: tuple[tuple[str, Any, Any], ...] = ()
+    changed: tuple[Change, ...] = ()
+    noted: tuple[Change, ...] = ()
 
     @property
     def is_done(self) -> bool:
@@ -96,7 +111,7 @@ def look(output_dir: Path, plan: Mapping[str, Any]) -> Found:
         return Found(Holds.NOTHING)
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
-        changed = tuple(_changes(earlier, plan))
+        changed, noted = tuple(_changes(earlier, plan)), tuple(_notes(earlier, plan))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"the plan of the run in this folder cannot be read: {error}",
@@ -104,7 +119,8 @@ def look(output_dir: Path, plan: Mapping[str, Any]) -> Found:
             where=str(path),
             exit_code=ExitCode.DAMAGED,
         ) from error
-    return Found(Holds.FINISHED if _is_finished(output_dir) else Holds.UNFINISHED, changed)
+    holds = Holds.FINISHED if _is_finished(output_dir) else Holds.UNFINISHED
+    return Found(holds, changed, noted)
 
 
 def of_checkpoint(saved: Saved, plan: Mapping[str, Any]) -> Found:
@@ -156,21 +172,34 @@ def _is_finished(output_dir: Path) -> bool:
     return all((output_dir / name).is_file() for name in read_record(output_dir)["files"])
 
 
-def _changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(name, old, new) of everything that differs and matters; a key left out has its default."""
-    before, after = earlier["config"], now["config"]
-    keys = sorted((set(before) | set(after)) - HARMLESS)
-    pairs = [
-        (key, before.get(key, default_of(key)), after.get(key, default_of(key))) for key in keys
-    ]
-    changed = [(key, was, is_) for key, was, is_ in pairs if was != is_]
+def _changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
+    """Everything that differs and matters."""
+    changed = [change for change in _changed_keys(earlier, now) if change[0] not in HARMLESS]
     changed += _differences(earlier, now, IDENTITY)
     return changed or _differences(earlier, now, DERIVED)
 
 
+def _notes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
+    """Everything that differs and may: harmless keys, and the versions of libraries."""
+    noted = [change for change in _changed_keys(earlier, now) if change[0] in HARMLESS - UNTOLD]
+    was, is_ = (dict(one.get("environment", {}).get("versions", {})) for one in (earlier, now))
+    names = sorted(was.keys() & is_.keys())
+    return noted + [(name, was[name], is_[name]) for name in names if was[name] != is_[name]]
+
+
+def _changed_keys(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
+    """The flat keys whose values differ; a key left out has its default."""
+    before, after = earlier["config"], now["config"]
+    pairs = [
+        (key, before.get(key, default_of(key)), after.get(key, default_of(key)))
+        for key in sorted(set(before) | set(after))
+    ]
+    return [(key, was, is_) for key, was, is_ in pairs if was != is_]
+
+
 def _differences(
     earlier: Mapping[str, Any], now: Mapping[str, Any], names: Collection[str]
-) -> list[tuple[str, Any, Any]]:
+) -> list[Change]:
     was, is_ = earlier["identity"], now["identity"]
     return [(n, was.get(n), is_.get(n)) for n in names if was.get(n) != is_.get(n)]
 

@@ -10,13 +10,15 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from tunesmith.checkpoint.durable import write_text
+from tunesmith.checkpoint.durable import explaining_disk, write_text
 from tunesmith.checkpoint.state import TrainState
 from tunesmith.config.flat import to_flat
 from tunesmith.config.schema import RunConfig
+from tunesmith.data.merge import LEDGER
 from tunesmith.engine.report import StepReport
 from tunesmith.engine.run import Run
 from tunesmith.runs.folder import PLAN
+from tunesmith.runs.guarding import write_ledger
 from tunesmith.runs.material import Material
 from tunesmith.runs.plan import RunPlan
 from tunesmith.runs.preflight.probe import Finding
@@ -24,7 +26,6 @@ from tunesmith.tracking.build import METRICS_FILE, build_trackers
 from tunesmith.tracking.trackers import Tracker
 
 CONFIG = "config.yaml"
-LEDGER = "ledger.json"
 
 
 def write_records(
@@ -32,7 +33,7 @@ def write_records(
 ) -> None:
     """Write ``config.yaml``, ``ledger.json`` and, last, ``plan.json``: the folder is this run's."""
     write_text(output_dir / CONFIG, as_yaml(plan.config))
-    write_text(output_dir / LEDGER, _json(material.ledger.to_json()))
+    write_ledger(output_dir / LEDGER, material.ledger.to_json())
     preflight = [
         {"name": f.name, "seen": f.seen, "seconds": round(f.seconds, 3), "skipped": f.skipped}
         for f in findings
@@ -67,7 +68,8 @@ class Recorder:
         self._unwritten: StepReport | None = None
 
     def run_started(self, run: Run, state: TrainState) -> None:
-        """Open the trackers at this step."""
+        """Open the trackers at this step; once more where the run went back to it."""
+        self._close()
         self._trackers = build_trackers(self._tracking, self._output_dir, resumed_step=state.step)
         self.last_evaluation = _earlier_evaluation(self._output_dir / METRICS_FILE)
 
@@ -104,12 +106,15 @@ class Recorder:
 
     def _close(self) -> None:
         self._flush()
-        for tracker in self._trackers:
-            tracker.close()
+        trackers, self._trackers = self._trackers, []
+        with explaining_disk(self._output_dir / METRICS_FILE):
+            for tracker in trackers:
+                tracker.close()
 
     def _write(self, step: int, metrics: Mapping[str, Any]) -> None:
-        for tracker in self._trackers:
-            tracker.log(step, metrics)
+        with explaining_disk(self._output_dir / METRICS_FILE):
+            for tracker in self._trackers:
+                tracker.log(step, metrics)
 
 
 def _earlier_evaluation(path: Path) -> dict[str, float]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tunesmith.checkpoint.durable import write_text
 from tunesmith.checkpoint.state import TrainState
 from tunesmith.config.data import DataSection, DatasetEntry
 from tunesmith.config.schema import RunConfig
@@ -21,6 +19,7 @@ from tunesmith.data.stream import MapStream, OrderSettings
 from tunesmith.data.windows import StreamRequest, Windows
 from tunesmith.dist.mesh import Mesh
 from tunesmith.engine.run import Run
+from tunesmith.runs.guarding import write_ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ def training_stream(
 
 
 class StreamLedger:
-    """A callback that keeps ``ledger.json`` true while a stream is read: at saves and at the end."""
+    """A callback that keeps ``ledger.json`` true while a stream is read: at saves and the end."""
 
     def __init__(self, stream: WindowStream, path: Path) -> None:
         self._stream, self._path = stream, path
@@ -109,9 +108,7 @@ class StreamLedger:
 
     def _write(self, run: Run, state: TrainState) -> None:
         if run.mesh.is_main:
-            found = self._stream.ledger(state.step).to_json()
-            text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
-            write_text(self._path, text)
+            write_ledger(self._path, self._stream.ledger(state.step).to_json())
 
 
 def mixture_of(config: RunConfig) -> Mixture:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,12 @@ from tunesmith.checkpoint.lock import owning
 from tunesmith.checkpoint.state import TrainState
 from tunesmith.data.stream import MapStream
 from tunesmith.dist.mesh import Mesh
+from tunesmith.engine.guard import BadStep
 from tunesmith.engine.loop import fit
 from tunesmith.engine.origin import explained
+from tunesmith.engine.run import Run
 from tunesmith.engine.signals import StopFlag, listening
+from tunesmith.errors import ExitCode, RunError
 from tunesmith.patches.patch import applied
 from tunesmith.runs.assemble import Assembled, assemble
 from tunesmith.runs.finish import finish
@@ -29,6 +32,7 @@ from tunesmith.runs.plan import RunPlan
 from tunesmith.runs.preflight.check import check as probe
 from tunesmith.runs.preflight.probe import Finding, Subject
 from tunesmith.runs.record import Recorder, write_records
+from tunesmith.runs.rollback import roll_back
 from tunesmith.runs.watchers import Watchers
 
 
@@ -61,6 +65,8 @@ def train(
     with owning(output_dir), listening(StopFlag()) as stop, applied(plan.patches.patches):
         found = look(output_dir, plan.to_json())
         refuse_other_run(output_dir, found, accepted)
+        for name, was, is_ in found.noted:
+            watchers.said(f"note: {name} was {was}, is {is_}; the run goes on with it")
         if plan.config.checkpoint.auto_resume and found.is_done:
             watchers.said(f"this run is finished already: {output_dir} holds the model")
             return _of_earlier_run(output_dir)
@@ -77,13 +83,16 @@ def train(
                 stop=stop,
                 model=model,
             )
+            require_room(assembled.run)
             proven = saved is not None and not (accepted or plan.config.checkpoint.resume_from)
             findings = [] if proven else preflight(assembled, plan, material, watchers)
             write_records(plan, material, findings, output_dir)
             watchers.stage("train")
-            state = _fit(assembled)
+            stop.end_if_asked()
+            state = _fit(assembled, output_dir, watchers)
             watchers.stage("export")
-            finish(assembled, plan, material, state, recorder.last_evaluation)
+            with stop.patiently():  # where nothing was saved, this is all that there is
+                finish(assembled, plan, material, state, recorder.last_evaluation)
     watchers.finished(output_dir)
     return Result(output_dir, state, recorder.last_evaluation)
 
@@ -122,11 +131,22 @@ def preflight(
     return probe(subject, skip=plan.config.preflight.skip, tell=watchers.probed)
 
 
+def require_room(run: Run) -> None:
+    """Raise unless the disk holds all checkpoints that will lie there at once, and the model.
+
+    Raises:
+        RunError: exit 3, with the bytes needed and the bytes free.
+    """
+    evaluates = run.cadence.evaluations.unit != "never"
+    run.checkpoints.require_room(run.cadence.saves_after(0), has_best=evaluates)
+
+
 def find_checkpoint(plan: RunPlan, watchers: Watchers, accepted: Collection[str]) -> Saved | None:
     """The checkpoint to go on from: the one named, else the newest that is whole, else none.
 
     Raises:
-        RunError: exit 2, the one named is of another run, and not every change was accepted.
+        RunError: exit 2, the one named is of another run, and not every change was accepted;
+            exit 5, the one named is damaged, or all that are there.
     """
     section = plan.config.checkpoint
     if section.resume_from:
@@ -145,10 +165,27 @@ def find_checkpoint(plan: RunPlan, watchers: Watchers, accepted: Collection[str]
     for damage in survey.damaged:
         watchers.said(f"damaged, not used: {damage}")
     if survey.newest is None:
+        _refuse_all_damaged(output_dir, survey.damaged)
         return None
     saved = read(survey.newest)
     watchers.said(f"going on from {survey.newest.name}")
     return saved
+
+
+def _refuse_all_damaged(output_dir: Path, damaged: Sequence[layout.Damage]) -> None:
+    """Raise where there are checkpoints and not one is whole: a new start is not what was meant.
+
+    Raises:
+        RunError: exit 5, naming the newest.
+    """
+    if not damaged:
+        return
+    raise RunError(
+        f"no checkpoint in this folder is whole: {damaged[0]}",
+        hint="bring one back from a copy, or delete them to train from the start",
+        where=str(output_dir),
+        exit_code=ExitCode.DAMAGED,
+    )
 
 
 def _of_earlier_run(output_dir: Path) -> Result:
@@ -157,12 +194,16 @@ def _of_earlier_run(output_dir: Path) -> Result:
     return Result(output_dir, TrainState.from_json(record["state"]), record["results"])
 
 
-def _fit(assembled: Assembled) -> TrainState:
-    """The loop; who listens hears of a failure before it goes up."""
+def _fit(assembled: Assembled, output_dir: Path, watchers: Watchers) -> TrainState:
+    """The loop, again after each rollback; who listens hears of a failure before it goes up."""
     run, state = assembled.run, assembled.state
     try:
-        with explained(run):
-            return fit(run, state)
+        while True:
+            try:
+                with explained(run):
+                    return fit(run, state)
+            except BadStep as error:
+                roll_back(assembled, output_dir, error, watchers.said)
     except BaseException as error:
         run.events.run_failed(run, state, error)
         raise

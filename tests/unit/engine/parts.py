@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tunesmith.checkpoint.save import CheckpointStore
+from tunesmith.checkpoint.saves import Saves
 from tunesmith.checkpoint.state import TrainState
 from tunesmith.checkpoint.weights import MODEL, ModelFiles, NamedTensors
 from tunesmith.config.checkpoint import CheckpointSection
@@ -23,6 +24,7 @@ from tunesmith.data.stream import MapStream, OrderSettings
 from tunesmith.dist.mesh import Mesh
 from tunesmith.engine.cadence import Timeline, build_cadence
 from tunesmith.engine.events import Events
+from tunesmith.engine.guard import Guard
 from tunesmith.engine.latch import Latch
 from tunesmith.engine.report import Reporter
 from tunesmith.engine.run import Run
@@ -114,6 +116,8 @@ def build_run(
     evaluation: Mapping[str, object] | None = None,
     callbacks: Sequence[object] = (),
     scale: LossScale | None = None,
+    guard: Guard | None = None,
+    in_background: bool = False,
     log_every: int = 1,
 ) -> Run:
     mesh = Mesh.single(CPU)
@@ -135,6 +139,7 @@ def build_run(
     )
     objective = Sft()
     scaling = scale if scale is not None else Unscaled()
+    report = Reporter(mesh, guard=guard or Guard(has_scale=scale is not None))
     return Run(
         policy=policy,
         objective=objective,
@@ -142,7 +147,9 @@ def build_run(
         schedule=build_schedule(section, stream.steps, 2),
         stream=stream,
         held_out=test,
-        forward_backward=Backward(policy, objective, CPU, seed=7, scale=scaling),
+        forward_backward=Backward(
+            policy, objective, CPU, seed=7, scale=scaling, look_up=report.look_up
+        ),
         shard=lambda batch: batch,
         mesh=mesh,
         max_norm=section.max_grad_norm,
@@ -153,9 +160,11 @@ def build_run(
             log_every=log_every,
             has_held_out=test is not None,
         ),
-        checkpoints=CheckpointStore(output_dir, files, optimizer),
-        report=Reporter(mesh, tolerates_skips=scale is not None),
-        latch=Latch(mesh, holds=scale is None),
+        checkpoints=Saves(
+            CheckpointStore(output_dir, files, optimizer), in_background=in_background
+        ),
+        report=report,
+        latch=Latch(mesh, holds=not report.guard.skips),
         seed=7,
         device=CPU,
         events=Events(callbacks),

@@ -10,11 +10,6 @@ from tunesmith.config.evaluation import EvaluationSection
 from tunesmith.engine.cadence import Timeline, build_cadence, steps_between
 
 
-class Answer:
-    def __init__(self, *, stop_requested: bool) -> None:
-        self.stop_requested = stop_requested
-
-
 def due(*, steps=12, per_epoch=4, has_held_out=True, log_every=3, evaluation=None, save=None):
     """The steps at which the run evaluates and saves."""
     cadence = build_cadence(
@@ -130,11 +125,13 @@ def test_logging_shows_the_first_and_the_last_step():
 
 
 @pytest.mark.parametrize(
-    ("step", "asked", "expected"), [(9, False, False), (9, True, True), (10, False, True)]
+    "save", [{"strategy": "no"}, {"steps": 3}, {"steps": 4}, {"strategy": "epoch"}, {"steps": 99}]
 )
-def test_stop(step, asked, expected):
+def test_the_saves_that_are_left_are_those_that_come(save):
     cadence = build_cadence(
-        EvaluationSection(), CheckpointSection(), Timeline(10, lambda step: step / 10),
-        log_every=4, has_held_out=True,
+        EvaluationSection(), CheckpointSection(**save), Timeline(10, lambda step: step / 4),
+        log_every=1, has_held_out=False,
     )  # fmt: skip
-    assert cadence.stop(TrainState(step=step), Answer(stop_requested=asked)) is expected
+    for step in range(12):
+        coming = [s for s in range(step + 1, 11) if cadence.save(TrainState(step=s))]
+        assert cadence.saves_after(step) == len(coming)

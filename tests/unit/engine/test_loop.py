@@ -19,7 +19,7 @@ from tunesmith.checkpoint.layout import find_newest_valid
 from tunesmith.checkpoint.load import read, restore
 from tunesmith.checkpoint.state import TrainState
 from tunesmith.engine.loop import fit
-from tunesmith.engine.signals import listening
+from tunesmith.engine.signals import STOPPING, listening
 from tunesmith.errors import ExitCode, RunError
 
 
@@ -42,7 +42,7 @@ class Diary:
         self.lines.append(f"evaluated {state.step}")
 
     def saved(self, run, state):
-        assert (run.checkpoints.output_dir / f"checkpoint-{state.step}").is_dir()
+        assert (run.checkpoints.store.output_dir / f"checkpoint-{state.step}").is_dir()
         self.lines.append(f"saved {state.step}")
 
     def run_finished(self, run, state):
@@ -125,7 +125,7 @@ def test_a_finished_run_does_nothing_more(tmp_path):
     assert all(torch.equal(before[name], value) for name, value in weights_of(run).items())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", STOPPING)
 def test_a_signal_lets_the_step_finish_and_saves_it(tmp_path, number):
     class Shoot:
         def step_finished(self, run, state, report):
@@ -143,15 +143,83 @@ def test_a_signal_lets_the_step_finish_and_saves_it(tmp_path, number):
     with listening(run.report.stop), pytest.raises(RunError, match=number.name) as caught:
         fit(run, TrainState())
     assert caught.value.exit_code == ExitCode.STOPPED
-    # The signal came after step 2 was reported, so the flag rode on the collective of step 3.
-    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-3"]
-    assert read(tmp_path / "checkpoint-3").state.step == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-2"]
+    assert read(tmp_path / "checkpoint-2").state.step == 2
     assert signal.getsignal(number) is handler
-    # The little time that is left is not spent on an evaluation.
-    assert diary.lines[-2:] == ["step 3", "saved 3"]
+    assert diary.lines[-2:] == ["step 2", "saved 2"]
 
 
-def test_a_signal_in_the_last_step_is_a_finished_run(tmp_path):
-    run = build_run(tmp_path, rows=make_rows(4))
-    run.report.stop.request("SIGTERM")
+def test_a_signal_after_the_last_step_is_a_finished_run(tmp_path):
+    class Shoot:
+        def step_finished(self, run, state, report):
+            run.report.stop.request("SIGTERM")
+
+    run = build_run(tmp_path, rows=make_rows(4), callbacks=[Shoot()])
     assert fit(run, TrainState()).step == 1
+
+
+class Asking:
+    """A model whose forward number ``at`` is asked to stop, in the middle of what it belongs to."""
+
+    def __init__(self, run, at):
+        self.left, self.run = at, run
+        run.policy.model.register_forward_pre_hook(self)
+        run.policy.model.model.register_forward_pre_hook(self)
+
+    def __call__(self, module, inputs):
+        self.left -= 1
+        if self.left == 0:
+            self.run.report.stop.request("SIGTERM")
+
+
+def test_a_step_is_left_at_the_next_micro_batch(tmp_path):
+    """Its gradient is forgotten, the step before it is saved, and the run that goes on is whole."""
+    settings = order(accumulation=4, epochs=2.0)
+    whole = build_run(tmp_path / "whole", settings=settings)
+    final = fit(whole, TrainState())
+    run = build_run(tmp_path / "cut", settings=settings)
+    Asking(run, 10)  # the second of the four micro-batches of step 3
+    state = TrainState()
+    with pytest.raises(RunError, match="stopped by SIGTERM after step 2") as caught:
+        fit(run, state)
+    assert caught.value.exit_code == ExitCode.STOPPED
+    assert all(parameter.grad is None for parameter in run.policy.parameters())
+    again = build_run(tmp_path / "cut", settings=settings)
+    found = restored(again, tmp_path / "cut")
+    assert found.step == 2
+    assert fit(again, found) == final
+    for name, value in weights_of(whole).items():
+        assert torch.equal(weights_of(again)[name], value), name
+
+
+def test_an_evaluation_that_was_left_is_made_up_for(tmp_path):
+    more = {"held_out": make_rows(9, seed=1), "evaluation": {"steps": 2}, "save": {"steps": 4}}
+    diary, whole = Diary(), build_run(tmp_path / "whole", **more)
+    final = fit(whole, TrainState())
+    run = build_run(tmp_path / "cut", callbacks=[diary], **more)
+    Asking(run, 6)  # two micro-batches a step, then the second batch of the evaluation
+    with pytest.raises(RunError, match="after step 2"):
+        fit(run, TrainState())
+    assert diary.lines[-2:] == ["step 2", "saved 2"]
+    diary = Diary()
+    again = build_run(tmp_path / "cut", callbacks=[diary], **more)
+    state = restored(again, tmp_path / "cut")
+    assert fit(again, state) == final
+    assert diary.lines[:2] == ["started 2", "evaluated 2"]
+
+
+def test_without_a_finished_step_there_is_nothing_to_save(tmp_path):
+    run = build_run(tmp_path)
+    run.report.stop.request("SIGTERM")
+    with pytest.raises(RunError, match="after step 0"):
+        fit(run, TrainState())
+    assert not list(tmp_path.iterdir())
+
+
+def restored(run, folder):
+    found = find_newest_valid(folder)
+    return restore(
+        read(found),
+        load_weights=lambda tensors: load_into(run.policy.model, tensors),
+        optimizer=run.optimizer,
+    )

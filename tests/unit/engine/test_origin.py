@@ -11,10 +11,10 @@ import torch
 from tests.unit.engine.parts import build_run, weights_of
 from tunesmith.checkpoint.state import TrainState
 from tunesmith.data.batch import Batch
+from tunesmith.engine.guard import NotFinite
 from tunesmith.engine.latch import Latch
 from tunesmith.engine.loop import fit
 from tunesmith.engine.origin import document, explained, find_origin
-from tunesmith.engine.report import NotFinite
 from tunesmith.engine.run import Run
 from tunesmith.engine.step import train_step
 

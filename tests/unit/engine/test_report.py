@@ -8,7 +8,8 @@ import torch
 
 from tunesmith.checkpoint.state import TrainState
 from tunesmith.dist.mesh import Mesh
-from tunesmith.engine.report import SKIPS_IN_A_ROW, Reporter, StepFacts, StepReport, StepSums
+from tunesmith.engine.guard import SKIPS_IN_A_ROW, Guard
+from tunesmith.engine.report import Reporter, StepFacts, StepReport, StepSums
 from tunesmith.errors import ExitCode, RunError
 
 
@@ -104,7 +105,7 @@ def test_settling_reads_the_last_step():
 
 
 def test_a_loss_scale_tolerates_skips_but_not_for_ever():
-    reporter = Reporter(Mesh.single("cpu"), tolerates_skips=True)
+    reporter = Reporter(Mesh.single("cpu"), guard=Guard(has_scale=True))
     state = TrainState()
     for step in range(3):
         reporter.watch(state, report(reporter, step=step, norm=math.inf))

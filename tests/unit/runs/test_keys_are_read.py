@@ -32,7 +32,12 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "full, bf16, recomputed": (
         "chat_template",
         {},
-        {"bf16": True, "optimizer": "adamw_torch", "gradient_checkpointing": True},
+        {
+            "bf16": True,
+            "optimizer": "adamw_torch",
+            "gradient_checkpointing": True,
+            "loss_watchdog_threshold": 1e6,
+        },
     ),
     "qlora": ("alpaca", {}, {**smallrun.LORA, "adapter": "qlora", "load_in_4bit": True}),
     "completion": (
