@@ -51,6 +51,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         if name not in known:
             run = folder / f"run-{next(numbers)}"
             run.mkdir()
+            registry.cache_clear()  # a plugin of the run before
             if case is not None and earlier is not None:
                 observe(placed({**keys, **earlier}, ground, run))
                 lose(run / "out", case.lost)
@@ -64,7 +65,6 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         patch.setattr(prepare, "default_workers", lambda: 0)  # render in this process
         fill_hub(Path(os.environ["HF_HOME"]), ground)
         patch.setattr(datasets, "load_dataset", hub_of_data(ground / "hub"))
-        registry.cache_clear()
         yield watch
     registry.cache_clear()
 
