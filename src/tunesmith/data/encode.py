@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from tunesmith.errors import ModelError
 
@@ -67,19 +67,22 @@ class Encoder:
 
     def encode(self, text: str) -> Encoded:
         """The text's tokens, nothing added; ``UnicodeEncodeError`` for half a surrogate pair."""
-        try:
-            encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        except TypeError:  # what the library says when text is no valid UTF-8
-            text.encode()
-            raise
+        encoding = self._encoding(text)
         return Encoded(
             np.asarray(encoding.ids, dtype=np.int32),
             np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2),
         )
 
     def encode_each(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text, tokenized by itself, nothing added."""
-        return [self.encode(text).ids.tolist() for text in texts]
+        """The ids of each text, tokenized by itself, nothing added; raises as ``encode``."""
+        return [self._encoding(text).ids for text in texts]
+
+    def _encoding(self, text: str) -> Encoding:
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=False)
+        except TypeError:  # what the library says when text is no valid UTF-8
+            text.encode()
+            raise
 
     def text_of(self, token: int) -> str:
         """The token's own text, special tokens included."""

@@ -239,11 +239,14 @@ class Renderer:
     def _cut(
         self, record: PlainRecord, tokens: Sequence[Token], source: Source
     ) -> Iterator[TokenSample]:
-        length = self._settings.sequence_len if isinstance(record, Text) else max(len(tokens), 1)
+        if not tokens:
+            return
+        length = self._settings.sequence_len if isinstance(record, Text) else len(tokens)
+        columns = zip(*tokens, strict=True)
+        ids, trained = np.array(next(columns), np.int32), np.array(next(columns), np.bool_)
         for start in range(0, len(tokens), length):
-            piece = np.asarray(tokens[start : start + length], dtype=np.int32)
-            runs = runs_of_weights(piece[:, 1].astype(bool))
-            yield TokenSample(np.ascontiguousarray(piece[:, 0]), runs, str(source))
+            piece = slice(start, start + length)
+            yield TokenSample(ids[piece], runs_of_weights(trained[piece]), str(source))
 
     def _view(self, sample: TokenSample, kind: str) -> list[TokenView]:
         views = []

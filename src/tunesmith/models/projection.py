@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from peft.utils.other import ModulesToSaveWrapper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -70,6 +69,8 @@ class Projection:
 
 
 def _find_linear(module: nn.Module) -> nn.Linear | None:
+    from peft.utils.other import ModulesToSaveWrapper
+
     if type(module) is ModulesToSaveWrapper:
         wrapper: Any = module
         active = wrapper.active_adapters
