@@ -108,11 +108,13 @@ def test_a_key_without_a_run_of_its_own_is_refused_as_not_built(flat: str) -> No
     assert "not-built" in {problem.code for problem in caught.value.problems}
 
 
-SLOW = pytest.mark.slow
+# Dynamo looks at `.grad` of what it traces, and torch warns of it.
+COMPILES = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+SLOW = (pytest.mark.slow, COMPILES)
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=[SLOW] * case.slow) for case in CASES], ids=str
+    "case", [pytest.param(case, marks=SLOW if case.slow else ()) for case in CASES], ids=str
 )
 def test_a_key_changes_what_its_page_says_and_nothing_else(case: Case, watched: Watched) -> None:
     before = watched(case.keys(BASE, changed=False), case)
