@@ -3,7 +3,7 @@
     python -m benchmarks.data.compare_axolotl --axolotl PYTHON --reference FOLDER
 
 PYTHON is the interpreter of an environment of its own with axolotl (README.md beside this file says
-how it is made); FOLDER holds data/instruct and data/chat. Prints a table of ratios, axolotl over
+how it is made); FOLDER holds data/instruct. Prints a table of ratios, axolotl over
 ours, and writes every single measurement to a JSON.
 """
 
@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -25,7 +25,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from ruamel.yaml import YAML
 
 from benchmarks.data import packing
 from benchmarks.data.corpora import alpaca_rows, chat_rows, write_rows
@@ -86,8 +85,8 @@ def write_config(job: Job, base: Path, folder: Path) -> Path:
         "bf16": False,
     }
     path = folder / "config.yaml"
-    with path.open("w", encoding="utf-8") as file:
-        YAML().dump(config, file)
+    # JSON is YAML of every version: an unquoted `no` is a text to one and false to the other.
+    path.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     return path
 
 
@@ -121,33 +120,26 @@ def prepare(who: Sequence[str], job: Job, base: Path, scratch: Path) -> Cost:
     return cost
 
 
-def compare_preparing(
-    theirs: Path, base: Path, jobs: Sequence[Job], repeats: int, scratch: Path
-) -> list[dict[str, Any]]:
-    """Each job by both, in turns, so that a busy machine slows both."""
-    axolotl = [str(theirs.with_name("axolotl"))]
-    ours = [str(Path(sys.executable).with_name("tunesmith"))]
-    found = []
-    for turn in range(repeats):
-        for job in jobs:
-            costs = {"ours": prepare(ours, job, base, scratch)}
-            costs["axolotl"] = prepare(axolotl, job, base, scratch)
-            record = {"job": job.name, "workers": job.workers, "label": job.label, "turn": turn}
-            found.append(record | {who: asdict(cost) for who, cost in costs.items()})
-            print(json.dumps(found[-1]), file=sys.stderr, flush=True)
-    return found
+def compare_preparing(theirs: Path, base: Path, job: Job, scratch: Path) -> dict[str, Any]:
+    """One job by both, one right after the other, so that a busy machine slows both."""
+    commands = {
+        "ours": [str(Path(sys.executable).with_name("tunesmith"))],
+        "axolotl": [str(theirs.with_name("axolotl"))],
+    }
+    record: dict[str, Any] = {"job": job.name, "workers": job.workers, "label": job.label}
+    for who, command in commands.items():
+        record[who] = asdict(prepare(command, job, base, scratch))
+    return record
 
 
-def compare_packing(theirs: Path, repeats: int) -> list[dict[str, Any]]:
-    """A million lengths packed by both, in turns; axolotl's kernels are compiled before."""
-    return [
-        {
-            "turn": turn,
-            "ours": packing.measure(1_000_000),
-            "axolotl": packing.measure_theirs(theirs, 1_000_000),
-        }
-        for turn in range(repeats)
-    ]
+def compare_packing(theirs: Path) -> dict[str, Any]:
+    """A million lengths packed by both; axolotl's kernels are compiled before."""
+    return {
+        "job": "packing",
+        "label": "a million lengths packed",
+        "ours": packing.measure(1_000_000),
+        "axolotl": packing.measure_theirs(theirs, 1_000_000),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,16 +180,13 @@ def line_of(label: str, target: float, records: Sequence[dict[str, Any]]) -> Lin
     )
 
 
-def summarise(preparing: list[dict[str, Any]], packed: list[dict[str, Any]]) -> list[Line]:
+def summarise(records: Sequence[dict[str, Any]]) -> list[Line]:
     """One line a job, in the order of the jobs."""
-    labels = dict.fromkeys((record["label"], record["job"]) for record in preparing)
-    lines = [
-        line_of(label, TARGETS[job], [r for r in preparing if r["label"] == label])
+    labels = dict.fromkeys((record["label"], record["job"]) for record in records)
+    return [
+        line_of(label, TARGETS[job], [r for r in records if r["label"] == label])
         for label, job in labels
     ]
-    if packed:
-        lines.append(line_of("a million lengths packed", TARGETS["packing"], packed))
-    return lines
 
 
 def show(lines: Sequence[Line]) -> None:
@@ -243,6 +232,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--reference", type=Path, default=os.environ.get("TUNESMITH_REFERENCE"), help="Its data/."
     )
+    parser.add_argument("--base", type=Path, help="A model's folder in place of SmolLM2-135M.")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--alpaca-rows", type=int, default=52_002)
     parser.add_argument("--chats", type=int, default=10_000)
@@ -254,30 +244,38 @@ def read_arguments() -> argparse.Namespace:
     return arguments
 
 
-def main() -> None:
-    """Measure, write the JSON, print the table; exit status 1 where a target is missed."""
-    arguments = read_arguments()
-    who = versions(arguments.axolotl)
+def run(arguments: argparse.Namespace, scratch: Path) -> Iterator[dict[str, Any]]:
+    """Every measurement, repeat by repeat."""
     only = arguments.only or list(TARGETS)
-    base = locate(ModelSection(base=find_model()[0])).path
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
-        jobs = jobs_of(scratch, arguments.reference, (arguments.alpaca_rows, arguments.chats))
-        jobs = [job for job in jobs if job.name in only]
-        repeats = arguments.repeats
-        preparing = compare_preparing(arguments.axolotl, base, jobs, repeats, scratch)
-        packed = compare_packing(arguments.axolotl, repeats) if "packing" in only else []
-    lines = summarise(preparing, packed)
+    base = arguments.base or locate(ModelSection(base=find_model()[0])).path
+    jobs = jobs_of(scratch, arguments.reference, (arguments.alpaca_rows, arguments.chats))
+    for turn in range(arguments.repeats):
+        for job in jobs:
+            if job.name in only:
+                yield {"turn": turn, **compare_preparing(arguments.axolotl, base, job, scratch)}
+        if "packing" in only:
+            yield {"turn": turn, **compare_packing(arguments.axolotl)}
+
+
+def main() -> None:
+    """Measure, write the JSON as it grows, print the table; status 1 where a target is missed."""
+    arguments = read_arguments()
     record = {
-        "versions": who,
+        "versions": versions(arguments.axolotl),
         "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
         "rows": {"alpaca": arguments.alpaca_rows, "chat": arguments.chats},
-        "summary": [asdict(line) | {"holds": line.holds} for line in lines],
-        "preparing": preparing,
-        "packing": packed,
     }
+    found: list[dict[str, Any]] = []
+    lines: list[Line] = []
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        for measured in run(arguments, Path(folder)):
+            found.append(measured)
+            print(json.dumps(measured), file=sys.stderr, flush=True)
+            lines = summarise(found)
+            summary = [asdict(line) | {"holds": line.holds} for line in lines]
+            text = json.dumps({**record, "summary": summary, "measured": found}, indent=1)
+            arguments.out.write_text(text + "\n", encoding="utf-8")
     show(lines)
     print(f"written to {arguments.out}")
     sys.exit(0 if all(line.holds for line in lines) else 1)

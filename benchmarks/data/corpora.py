@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-ALPACA_FILES = ("gpteacher_codegen", "gpteacher_toolformer", "alpaca_demo", "self_instruct_seeds")
-CHAT_FILES = ("gsm8k_chat_openai", "mt_bench_multiturn", "sharegpt_dummy", "glaive_toolcall_en")
-ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+FILES = ("gpteacher_codegen", "gpteacher_toolformer", "alpaca_demo", "self_instruct_seeds")
 
 
 def rows_of(path: Path) -> Iterator[dict[str, Any]]:
@@ -32,10 +29,15 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     return path
 
 
+def instructions(reference: Path) -> list[dict[str, Any]]:
+    """The rows of all files that the corpora are made of."""
+    files = [reference / "data" / "instruct" / f"{name}.jsonl" for name in FILES]
+    return [row for path in files for row in rows_of(path)]
+
+
 def alpaca_rows(reference: Path, n_rows: int) -> Iterator[dict[str, str]]:
     """Instruction rows, repeated with a running number."""
-    files = [reference / "data" / "instruct" / f"{name}.jsonl" for name in ALPACA_FILES]
-    rows = [row for path in files for row in rows_of(path)]
+    rows = instructions(reference)
     for number in range(n_rows):
         row = rows[number % len(rows)]
         yield {
@@ -45,31 +47,17 @@ def alpaca_rows(reference: Path, n_rows: int) -> Iterator[dict[str, str]]:
         }
 
 
-def exchanges(reference: Path) -> list[tuple[str, str]]:
-    """Each question with its answer, out of the conversations; tools' turns are left out."""
-    found = []
-    for name in CHAT_FILES:
-        for row in rows_of(reference / "data" / "chat" / f"{name}.jsonl"):
-            turns = [
-                (ROLES.get(turn.get("from", turn.get("role", ""))), turn.get("value"))
-                if "from" in turn
-                else (ROLES.get(turn["role"]), turn["content"])
-                for turn in row["conversations" if "conversations" in row else "messages"]
-            ]
-            found += [
-                (question, answer)
-                for (first, question), (second, answer) in pairwise(turns)
-                if (first, second) == ("user", "assistant") and question and answer
-            ]
-    return found
-
-
 def chat_rows(reference: Path, n_rows: int) -> Iterator[dict[str, Any]]:
-    """Conversations of four turns: two exchanges that the running number picks."""
-    pairs = exchanges(reference)
+    """Conversations of four turns: two instructions with their answers, which the number picks."""
+    rows = instructions(reference)
     for number in range(n_rows):
-        first, second = pairs[number % len(pairs)], pairs[(number * 7 + 3) % len(pairs)]
-        texts = (f"({number}) {first[0]}", first[1], *second)
+        first, second = rows[number % len(rows)], rows[(number * 7 + 3) % len(rows)]
+        texts = (
+            f"({number}) {first['instruction']}\n{first['input']}",
+            first["output"] or "ok",
+            second["instruction"],
+            second["output"] or "ok",
+        )
         roles = ("user", "assistant") * 2
         turns = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
         yield {"messages": turns}
