@@ -28,7 +28,13 @@ _ROWS_OF_A_PAGE = 20
 @click.command(context_settings=OVERRIDE_SETTINGS)
 @click.argument("config")
 @takes_overrides
-@click.option("--show", "n_shown", default=0, metavar="N", help="Show N rows of each data set.")
+@click.option(
+    "--show",
+    "n_shown",
+    default=0,
+    metavar="N",
+    help="Show N rows of each data set, here or in the page of --html.",
+)
 @click.option("--reasons", is_flag=True, help="With --show: why each stretch trains or not.")
 @click.option("--json", "as_json", is_flag=True, help="Rows and ledger as JSON lines.")
 @click.option("--html", type=_FILE, metavar="FILE", help="Write a page to look at the tokens.")
@@ -55,7 +61,8 @@ def preprocess(
     from tunesmith.runs.preprocess import views
 
     material, ledger = _prepared(loaded)
-    shown = list(views(loaded.config, n_shown, loaded.method)) if n_shown else []
+    is_shown = n_shown and (html is None or as_json)
+    shown = list(views(loaded.config, n_shown, loaded.method)) if is_shown else []
     if html is not None:
         from tunesmith.runs.token_page import Looked, write_page
 

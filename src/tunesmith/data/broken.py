@@ -42,8 +42,9 @@ class BrokenRows:
         first = problems[0]
         count = f"at least {len(self):,}" if self.is_enough else f"{len(self):,}"
         rows = "row" if len(self) == 1 else "rows"
+        told = f"`{first.key}`: {first.message}" if first.key else first.message
         raise DataError(
-            f"{count} {rows} cannot be used; the first is {first.place}: {first.message}",
+            f"{count} {rows} cannot be used; the first is {first.place}: {told}",
             hint=first.fix,
             where=first.place,
             problems=problems,
@@ -72,7 +73,7 @@ def _problem(source: Source, error: RowError, *, n_more: int) -> Problem:
     more = f" (as in {n_more:,} more rows of this file)" if n_more else ""
     return Problem(
         code="row",
-        message=f"{error}{more}",
+        message=f"{error.message}{more}",
         fix=error.fix,
         key=error.field,
         file=source.file,

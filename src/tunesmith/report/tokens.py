@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from importlib.resources import files
 from typing import Any
@@ -47,11 +47,17 @@ class ShownRow:
 
 @dataclass(frozen=True, slots=True)
 class PackedDocument:
-    """One document of a packed row: its ``file:row``, its tokens, and how many of them train."""
+    """One document of a packed row: its ``file:row``, its tokens, and how many of them train.
+
+    ``ids`` are the tokens and ``runs`` (start, end, weight) what of them trains; both are empty
+    where the page shall not show them.
+    """
 
     source: str
     length: int
     trained: int
+    ids: Sequence[int] = ()
+    runs: Sequence[tuple[int, int, float]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +71,17 @@ class PackedRow:
 
 @dataclass(frozen=True, slots=True)
 class TokenPage:
-    """All that the page shows. ``ledger`` is what ``ledger.json`` holds."""
+    """All that the page shows. ``ledger`` is what ``ledger.json`` holds.
+
+    ``texts`` holds the text of every id in the packed rows.
+    """
 
     title: str
     facts: Sequence[tuple[str, str]]
     ledger: Mapping[str, Any]
     rows: Sequence[ShownRow]
     packing: Sequence[PackedRow] = ()
+    texts: Mapping[int, str] = field(default_factory=dict)
 
 
 def render(page: TokenPage) -> str:
@@ -90,6 +100,7 @@ def _embedded(page: TokenPage) -> str:
         "rows": rows,
         "places": list(places),
         "packing": [_packed(row) for row in page.packing],
+        "texts": page.texts,
     }
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
@@ -136,7 +147,13 @@ def _place(view: TokenView) -> tuple[int | None, str, str, str]:
 
 def _packed(row: PackedRow) -> dict[str, Any]:
     documents = [
-        {"source": one.source, "length": one.length, "trained": one.trained}
+        {
+            "source": one.source,
+            "length": one.length,
+            "trained": one.trained,
+            "ids": list(one.ids),
+            "runs": list(one.runs),
+        }
         for one in row.documents
     ]
     return {"step": row.step, "capacity": row.capacity, "documents": documents}

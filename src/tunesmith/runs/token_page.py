@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tunesmith.config.schema import RunConfig
 from tunesmith.data.ledger import Ledger
+from tunesmith.data.samples import TokenSample
 from tunesmith.data.stream import MapStream
 from tunesmith.dist.mesh import Mesh
 from tunesmith.dist.runtime import detect
@@ -18,6 +19,9 @@ from tunesmith.runs.plan import RunPlan, make_plan
 from tunesmith.runs.preprocess import Shown, views
 
 _PACKED_ROWS = 12
+_PACKED_TOKENS = 50_000
+"""Tokens of packed rows that the page holds one by one."""
+
 _SIDES = ("chosen", "rejected")
 
 
@@ -57,12 +61,14 @@ def write_page(
         name, other, method = against
         listed = list(_side_by_side(shown, list(views(other, rows, method)), name))
     plan = None if material is None else make_plan(config, material.facts(detect()))
+    packing = _packing(material, plan) if material and plan else []
     page = TokenPage(
         title="Tokens and masks",
         facts=[*_facts(looked), *(_plan_facts(plan) if plan else [])],
         ledger=looked.ledger.to_json(),
         rows=listed,
-        packing=_packing(material, plan) if material and plan else (),
+        packing=packing,
+        texts=_texts(material, packing) if material else {},
     )
     partial = target.with_name(target.name + ".partial")
     partial.write_text(render(page), encoding="utf-8")
@@ -116,14 +122,26 @@ def _packing(material: Material, plan: RunPlan) -> list[PackedRow]:
     """The first rows in the order of training, as they share their tokens."""
     stream = MapStream(material.train, plan.train_order, Mesh.single("cpu"))
     epoch = stream.plan_of(0)
-    packed = []
+    packed: list[PackedRow] = []
+    n_tokens = 0
     for number in range(min(_PACKED_ROWS, len(epoch))):
         samples = [material.train[row] for row in epoch.rows(number, number + 1).tolist()]
-        documents = [
-            PackedDocument(one.source, len(one), sum(end - start for start, end, _ in one.runs))
-            for one in samples
-        ]
-        packed.append(
-            PackedRow(number // stream.step_bins + 1, plan.train_order.capacity, documents)
-        )
+        n_tokens += sum(map(len, samples))
+        documents = [_document(one, whole=n_tokens <= _PACKED_TOKENS) for one in samples]
+        step = number // stream.step_bins + 1
+        packed.append(PackedRow(step, plan.train_order.capacity, documents))
     return packed
+
+
+def _document(sample: TokenSample, *, whole: bool) -> PackedDocument:
+    """A document of a packed row, ``whole`` with its tokens."""
+    trained = sum(end - start for start, end, _ in sample.runs)
+    ids = sample.input_ids.tolist() if whole else ()
+    return PackedDocument(sample.source, len(sample), trained, ids, sample.runs if whole else ())
+
+
+def _texts(material: Material, packing: Sequence[PackedRow]) -> dict[int, str]:
+    """The text of each token in the packed rows, special tokens included."""
+    ids = {token for row in packing for one in row.documents for token in one.ids}
+    decode = material.tokenizer.backend_tokenizer.decode
+    return {token: decode([token], skip_special_tokens=False) for token in sorted(ids)}

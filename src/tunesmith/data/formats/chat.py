@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tunesmith.data.formats.fields import kind_of, name_list, need, optional_text, without_nulls
+from tunesmith.data.formats.media import refuse_columns
 from tunesmith.data.formats.options import FormatOptions
 from tunesmith.data.formats.parts import as_flag, as_weight, join_parts, read_detail
 from tunesmith.data.formats.thinking import split_thinking
@@ -41,6 +42,7 @@ def read_chat(row: Mapping[str, Any], options: FormatOptions) -> Conversation:
     Raises:
         RowError: the turns or tools are not as they should be; says which turn (from 1).
     """
+    refuse_columns(row)
     name = options.field_messages
     turns = _turns(_needed_turns(row, options), name)
     roles = {**ROLES, **{role: role for role in options.roles.values()}, **options.roles}

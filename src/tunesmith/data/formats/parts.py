@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from tunesmith.data.formats.fields import kind_of
+from tunesmith.data.formats.media import refuse_part
 from tunesmith.data.formats.tools import decode
 from tunesmith.data.records import FieldSpan, RowError
 
@@ -58,6 +59,7 @@ def _join_part(joined: Joined, part: Any, place: str, key: str, thinking_key: st
     if kind in _REASONING:
         key = thinking_key
     elif kind != "text":
+        refuse_part(part, f"{place}.type")
         raise RowError(
             f"{place}.type", f"the part's type is {kind!r}; only text can be read", _PART
         )
