@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +12,7 @@ import jinja2
 
 from tunesmith.data.instrument import CompiledTemplate
 from tunesmith.data.origin import Tracked, plain
-from tunesmith.data.records import Conversation, FieldSpan, RowError
+from tunesmith.data.records import Conversation, RowError
 from tunesmith.data.shape import TurnShape, learn_shape
 from tunesmith.data.templates import ChatTemplate
 from tunesmith.errors import DataError
@@ -54,48 +55,68 @@ class Chat:
                 where="chat_template",
             ) from error
 
-    def renderer(self, record: Conversation) -> Callable[[int], Tracked]:
-        """A function that renders the first n messages; errors of the template are row errors."""
-        messages = [message.fields for message in record.messages]
-        spans = [message.spans for message in record.messages]
-
-        def render(count: int) -> Tracked:
-            return self._checked(messages[:count], spans, record)
-
-        return lru_cache(maxsize=None)(render)
+    def beginnings(self, record: Conversation) -> Beginnings:
+        """The record's first messages, as many as are asked for; nothing is rendered twice."""
+        return Beginnings(self.compiled, record)
 
     def ask(self, record: Conversation) -> str:
         """The messages and the opening of an answer; raises ``RowError``."""
         messages = [message.fields for message in record.messages]
-        try:
+        with _naming_refusals():
             text = self.compiled.render(messages, record.tools, record.variables, prompt=True)
-        except (MemoryError, RecursionError):
-            raise
-        except Exception as error:
-            raise _refused(error) from error
         return plain(text)
 
-    def _checked(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        spans: Sequence[Sequence[FieldSpan]],
-        record: Conversation,
-    ) -> Tracked:
-        """The rendering with origins, its text equal to the plain rendering."""
-        try:
-            text = self.compiled.render(messages, record.tools, record.variables, spans=spans)
-            reference = self.compiled.render_plain(messages, record.tools, record.variables)
-        except (MemoryError, RecursionError):
-            raise
-        except Exception as error:
-            raise _refused(error) from error
-        if plain(text) != reference:
-            raise RowError(
-                "messages",
-                "following the origins of this row's text changed the text: a bug of ours",
-                "report it with the template; another template avoids it",
-            )
-        return text
+
+class Beginnings:
+    """The first n messages of a conversation as the template renders them.
+
+    Both methods raise ``RowError`` for what the template refuses.
+    """
+
+    def __init__(self, compiled: CompiledTemplate, record: Conversation) -> None:
+        self._compiled, self._record = compiled, record
+        self._messages = [message.fields for message in record.messages]
+        self._spans = [message.spans for message in record.messages]
+        self._plain: dict[int, str] = {}
+        self._tracked: dict[int, Tracked] = {}
+
+    def plain(self, count: int) -> str:
+        """The text alone."""
+        if count not in self._plain:
+            record = self._record
+            with _naming_refusals():
+                self._plain[count] = self._compiled.render_plain(
+                    self._messages[:count], record.tools, record.variables
+                )
+        return self._plain[count]
+
+    def tracked(self, count: int) -> Tracked:
+        """The text with origins, its characters equal to ``plain``."""
+        if count not in self._tracked:
+            record = self._record
+            with _naming_refusals():
+                text = self._compiled.render(
+                    self._messages[:count], record.tools, record.variables, spans=self._spans
+                )
+            if plain(text) != self.plain(count):
+                raise RowError(
+                    "messages",
+                    "following the origins of this row's text changed the text: a bug of ours",
+                    "report it with the template; another template avoids it",
+                )
+            self._tracked[count] = text
+        return self._tracked[count]
+
+
+@contextmanager
+def _naming_refusals() -> Iterator[None]:
+    """Makes what a template raises an error of the row; running out of room stays what it is."""
+    try:
+        yield
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        raise _refused(error) from error
 
 
 def _refused(error: Exception) -> RowError:

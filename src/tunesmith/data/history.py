@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from tunesmith.data.chat import Beginnings
 from tunesmith.data.masking import Part
 from tunesmith.data.origin import Tracked, plain, spans_of
 from tunesmith.data.records import Message
@@ -32,10 +33,10 @@ class Sample:
 def plan_samples(
     messages: Sequence[Message],
     trained: Sequence[bool],
-    render: Callable[[int], Tracked],
+    beginnings: Beginnings,
     history: Literal["whole", "expand", "last"],
 ) -> list[Sample]:
-    """The samples of a conversation; ``render(n)`` renders its first n messages.
+    """The samples of a conversation, whose first n messages ``beginnings`` renders.
 
     A turn may train in a rendering only if the model, asked for that turn, would see the same text
     before it: then the shorter rendering is a prefix of the longer one. Turns for which that holds
@@ -43,7 +44,7 @@ def plan_samples(
     last. ``whole`` trains every turn in the one rendering, whatever the template did.
     """
     count = len(messages)
-    whole = Sample(count, render(count), Part(range(count), is_last=True))
+    whole = Sample(count, beginnings.tracked(count), Part(range(count), is_last=True))
     turns = [
         number + 1
         for number, message in enumerate(messages)
@@ -51,7 +52,7 @@ def plan_samples(
     ]
     if history == "whole" or not turns or (turns == [count] and len(turns) == 1):
         return [whole]
-    ends = _sample_ends(_thinned(turns), count, render)
+    ends = _sample_ends(_thinned(turns), count, beginnings)
     if ends == [count]:
         return [whole]
     parts = [
@@ -61,8 +62,9 @@ def plan_samples(
     ]
     if history == "last":
         note = "the template changes earlier turns: only what follows them trains"
-        return [Sample(parts[-1].stop, render(parts[-1].stop), Part(parts[-1], is_last=True), note)]
-    return _expanded(parts, render)
+        text = beginnings.tracked(parts[-1].stop)
+        return [Sample(parts[-1].stop, text, Part(parts[-1], is_last=True), note)]
+    return _expanded(parts, beginnings)
 
 
 def _thinned(turns: Sequence[int]) -> list[int]:
@@ -73,34 +75,41 @@ def _thinned(turns: Sequence[int]) -> list[int]:
     return sorted({turns[int(number * step)] for number in range(_CHECKED_TURNS)} | {turns[-1]})
 
 
-def _sample_ends(turns: Sequence[int], count: int, render: Callable[[int], Tracked]) -> list[int]:
+def _sample_ends(turns: Sequence[int], count: int, beginnings: Beginnings) -> list[int]:
     """How many messages each sample holds, ascending."""
     ends = [count]
     for turn in reversed(turns):
-        if turn != ends[-1] and not _is_prefix(render(turn), render(ends[-1]), turn - 1):
+        if turn != ends[-1] and not _is_prefix(beginnings, turn, ends[-1]):
             ends.append(turn)
     return ends[::-1]
 
 
-def _is_prefix(shorter: Tracked, longer: Tracked, message: int) -> bool:
-    """Whether the longer text starts with the shorter one, up to that message's last character."""
+def _is_prefix(beginnings: Beginnings, shorter: int, longer: int) -> bool:
+    """Whether the longer text starts with the shorter one, up to its last message's last character.
+
+    Mostly it starts with all of it, and then nobody needs to know where that character is.
+    """
+    whole = beginnings.plain(longer)
+    if whole.startswith(beginnings.plain(shorter)):
+        return True
+    text = beginnings.tracked(shorter)
     end = max(
         (
             end
-            for _, end, origin in spans_of(shorter)
-            if origin is not None and origin.message == message
+            for _, end, origin in spans_of(text)
+            if origin is not None and origin.message == shorter - 1
         ),
-        default=len(shorter),
+        default=len(text),
     )
-    return plain(longer).startswith(plain(shorter)[:end])
+    return whole.startswith(plain(text)[:end])
 
 
-def _expanded(parts: Sequence[range], render: Callable[[int], Tracked]) -> list[Sample]:
+def _expanded(parts: Sequence[range], beginnings: Beginnings) -> list[Sample]:
     note = f"the template changes earlier turns: the row became {len(parts)} samples"
     samples: list[Sample] = []
     for part in parts:
         is_last = part == parts[-1]
-        text = render(part.stop)
+        text = beginnings.tracked(part.stop)
         samples.append(
             Sample(part.stop, text, Part(part, is_last=is_last), "" if samples else note)
         )

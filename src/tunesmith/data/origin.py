@@ -68,6 +68,14 @@ def plain(text: str) -> str:
     return str.__str__(text)
 
 
+def _joined(left: tuple[Run, ...], right: tuple[Run, ...]) -> tuple[Run, ...]:
+    """What ``merge_runs`` makes of two sides that are merged already: only their border is new."""
+    if left and right and left[-1][1] == right[0][1]:
+        border = (left[-1][0] + right[0][0], right[0][1])
+        return (*left[:-1], border, *right[1:])
+    return left + right
+
+
 class Tracked(str):
     """A string with the origin of each character.
 
@@ -204,12 +212,12 @@ class Tracked(str):
     def __add__(self, other: str) -> Tracked:
         if not isinstance(other, str):
             return NotImplemented
-        return Tracked(str.__add__(self, other), runs_of(self) + runs_of(other), self._home)
+        return _made(str.__add__(self, other), _joined(self._runs, runs_of(other)), self._home)
 
     def __radd__(self, other: str) -> Tracked:
         if not isinstance(other, str):
             return NotImplemented
-        return Tracked(str.__add__(other, self), runs_of(other) + runs_of(self), self._home)
+        return _made(str.__add__(other, self), _joined(runs_of(other), self._runs), self._home)
 
     def __mul__(self, times: SupportsIndex) -> Tracked:
         text = str.__mul__(self, times)
@@ -271,6 +279,13 @@ class Tracked(str):
 
     def __format__(self, spec: str) -> str:
         return str.__format__(plain(self), spec)
+
+
+def _made(text: str, runs: tuple[Run, ...], home: Origin | None) -> Tracked:
+    """A tracked text of runs that are merged already."""
+    made = str.__new__(Tracked, text)
+    made._runs, made._home = runs, home
+    return made
 
 
 def _coarse_method(name: str) -> Callable[..., Tracked]:

@@ -280,7 +280,7 @@ class Renderer:
         shape = chat.shape(record.variables)
         trained = self._masker.trained(record.messages)
         history = self._settings.history or "expand"
-        samples = plan_samples(record.messages, trained, chat.renderer(record), history)
+        samples = plan_samples(record.messages, trained, chat.beginnings(record), history)
         masked = []
         for sample in samples:
             messages = record.messages[: sample.length]

@@ -80,7 +80,7 @@ def _masks(
     record: TokenRecord, samples: Sequence[TokenSample], rules: TokenRules
 ) -> Iterator[Lint]:
     """Whether anything trains, an end among it, and nothing that pads."""
-    targets = [set(_targets(sample)) for sample in samples]
+    targets = [_targets(sample) for sample in samples]
     if not any(targets):
         yield Lint("all-masked", "no token trains")
         return
@@ -93,9 +93,9 @@ def _masks(
         yield Lint("trained-padding", f"the padding token {rules.pad_id} trains")
 
 
-def _targets(sample: TokenSample) -> Iterator[int]:
-    for start, end, _ in sample.runs:
-        yield from sample.input_ids[start:end].tolist()
+def _targets(sample: TokenSample) -> set[int]:
+    ids: list[int] = sample.input_ids.tolist()
+    return {token for start, end, _ in sample.runs for token in ids[start:end]}
 
 
 def _special(record: TokenRecord, rules: TokenRules) -> Iterator[Lint]:
