@@ -138,7 +138,9 @@ def _apply(tree: Tree, changes: Changes) -> None:
 def recording(folder: Path, seen: list[tuple[str, list[Tree]]], n_drawn: int = 6) -> Iterator[None]:
     """Fill ``seen`` with each call of the block and the states that a crash right after leaves."""
     draw = random.Random(0)
+    held: dict[Inode, int] = {}
     last = Tree.of(folder)
+    _hold(folder, held)
     disk = Disk(deepcopy(last))
     real = {name: getattr(os, name) for name in CALLS}
     inside = [False]
@@ -146,6 +148,7 @@ def recording(folder: Path, seen: list[tuple[str, list[Tree]]], n_drawn: int = 6
     def look(what: str, forced: Inode | None = None) -> None:
         nonlocal last
         now = Tree.of(folder)
+        _hold(folder, held)
         disk.see(last, now, together=what in ("replace", "rename"))
         last = now
         if forced is not None:
@@ -168,5 +171,17 @@ def recording(folder: Path, seen: list[tuple[str, list[Tree]]], n_drawn: int = 6
 
         return call
 
-    with patch.multiple(os, **{name: watched(name) for name in CALLS}):
-        yield
+    try:
+        with patch.multiple(os, **{name: watched(name) for name in CALLS}):
+            yield
+    finally:
+        for descriptor in held.values():
+            os.close(descriptor)
+
+
+def _hold(folder: Path, held: dict[Inode, int]) -> None:
+    """Keep everything below open, so that no number of a removed inode is given out again."""
+    for path in (folder, *folder.rglob("*")):
+        inode = path.stat().st_ino
+        if inode not in held:
+            held[inode] = os.open(path, os.O_RDONLY)

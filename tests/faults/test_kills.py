@@ -2,78 +2,55 @@
 
 from __future__ import annotations
 
-import json
 import random
+import shutil
 import signal
 import time
 
 import pytest
 
-from tests import smallrun, warm
-from tests.smallrun import full, keys, write_yaml
+from tests import warm
+from tests.faults.events import EXPORT, SAVE, dying
+from tests.faults.runs import METHODS, assert_ends_as, config
+from tests.smallrun import write_yaml
 from tunesmith.checkpoint import layout
 
-METHODS = {
-    "lora": {"lora_dropout": 0.1},
-    "qlora": {"adapter": "qlora", "load_in_4bit": True, "lora_dropout": 0.1},
-    "full": full(),
-}
+PARTS = {"a save that rotates": (SAVE, 4), "the export": (EXPORT, 1)}
+"""What is killed -> where it is, and which call of it.
 
-DIE_AT_RENAME = """
-import os, signal
-from pathlib import Path
-from tunesmith.runs import train
-finish, replace, left = train.finish, Path.replace, [{number}]
-def counted(self, target):
-    left[0] -= 1
-    if left[0] < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return replace(self, target)
-def finishing(*arguments):
-    Path.replace = counted
-    return finish(*arguments)
-train.finish = finishing
+The first save is the preflight's rehearsal; the fourth, of step 9, removes that of step 3.
 """
 
 
-def config(ground, name, **changes):
-    data = ground / "chat_template.jsonl"
-    usual = {"max_steps": 12, "save_steps": 3, "save_total_limit": 2, "val_set_size": 0.2}
-    return keys(ground / "base", data, **{**usual, **METHODS[name], **changes})
+def count_events(ground, folder, name, part, call, **more):
+    """How many file-system events the part has."""
+    path, log = write_yaml(folder, config(ground, name, **more)), folder / "events"
+    before = dying(part, str(folder / "out"), str(log), at=0, call=call)
+    assert warm.run(folder, "train", path, before=before).code == 0
+    return int(log.read_text())
 
 
-@pytest.fixture(scope="module")
-def whole(ground, tmp_path_factory):
-    """Makes the output folder of an uninterrupted run, once for each method."""
-    made = {}
-
-    def of(name):
-        if name not in made:
-            folder = tmp_path_factory.mktemp(name)
-            done = warm.run(folder, "train", write_yaml(folder, config(ground, name)))
-            assert (done.code, done.err) == (0, "")
-            made[name] = folder / "out"
-        return made[name]
-
-    return of
+def kill_at(ground, folder, name, part, call, at, **more):
+    path = write_yaml(folder, config(ground, name, **more))
+    before = dying(part, str(folder / "out"), str(folder / "events"), at=at, call=call)
+    assert warm.run(folder, "train", path, before=before).code == -signal.SIGKILL
+    return path
 
 
-def assert_ends_as(folder, path, expected):
-    again = warm.run(folder, "train", path)
-    assert (again.code, again.err) == (0, "")
-    assert smallrun.weights(folder / "out") == smallrun.weights(expected)
-    records = [json.loads((f / "tunesmith.json").read_text()) for f in (folder / "out", expected)]
-    assert records[0] == records[1]
-    left = [p.name for p in (folder / "out").iterdir() if p.name.startswith(".")]
-    assert left == [".tunesmith.lock"]
-
-
-@pytest.mark.parametrize("number", [0, 2, 5])
-def test_a_kill_between_two_files_of_the_export(ground, whole, tmp_path, number):
-    path = write_yaml(tmp_path, config(ground, "full"))
-    done = warm.run(tmp_path, "train", path, before=DIE_AT_RENAME.format(number=number))
-    assert done.code == -signal.SIGKILL
+@pytest.mark.parametrize("share", [0.3, 0.9])
+@pytest.mark.parametrize("what", PARTS)
+def test_a_kill_inside(ground, whole, tmp_path, what, share):
+    """Two events of the many; all of them in ``make faults``."""
+    part, call = PARTS[what]
+    number = {"a save that rotates": 38, "the export": 31}[what]
+    path = kill_at(ground, tmp_path, "lora", part, call, round(share * number))
     assert not (tmp_path / "out/tunesmith.json").exists()
+    assert_ends_as(tmp_path, path, whole("lora"))
+
+
+def test_a_kill_while_a_save_is_written_in_the_background(ground, whole, tmp_path):
+    path = kill_at(ground, tmp_path, "full", SAVE, 3, 12, save_async=True)
+    assert layout.survey(tmp_path / "out").newest.name == "checkpoint-3"
     assert_ends_as(tmp_path, path, whole("full"))
 
 
@@ -87,71 +64,63 @@ def test_a_killed_run_on_a_quantised_base_ends_with_the_same_bytes(ground, whole
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize("what", PARTS)
+@pytest.mark.parametrize("name", ["lora", "full"])
+def test_a_kill_at_every_event_of(ground, whole, tmp_path, figure, name, what):
+    part, call = PARTS[what]
+    count = tmp_path / "count"
+    count.mkdir()
+    n_events = count_events(ground, count, name, part, call)
+    assert n_events > 25
+    for at in range(1, n_events + 1):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        path = kill_at(ground, folder, name, part, call, at)
+        assert layout.survey(folder / "out").newest is not None
+        assert_ends_as(folder, path, whole(name))
+        shutil.rmtree(folder)
+    figure(f"SIGKILL at every event of {what}, {name}: {n_events} of {n_events} end bit-identical")
+
+
+@pytest.mark.faults
 @pytest.mark.parametrize("name", METHODS)
-def test_a_kill_at_any_rename_of_the_export(ground, whole, tmp_path, name, number):
-    path = write_yaml(tmp_path, config(ground, name))
-    done = warm.run(tmp_path, "train", path, before=DIE_AT_RENAME.format(number=number))
-    assert done.code in (0, -signal.SIGKILL)
-    if done.code == 0:
-        assert number >= 6
+def test_twenty_kills_at_random_moments(ground, whole, tmp_path, figure, name):
+    """Each kills the command anywhere between its start and its end; then it is given again."""
+    expected, draw, n_alive = whole(name), random.Random(name), 0
+    for number in range(20):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path = write_yaml(folder, config(ground, name))
+        process = warm.start(folder, "train", path)
+        time.sleep(draw.uniform(0.05, 2.5))
+        if not process.has_ended():
+            n_alive += 1
+            process.send(signal.SIGKILL)
+        assert process.wait().code in (0, -signal.SIGKILL)
+        assert not layout.survey(folder / "out").damaged
+        assert_ends_as(folder, path, expected)
+        shutil.rmtree(folder)
+    figure(f"random SIGKILLs, {name}: 20 of 20 end bit-identical ({n_alive} hit a living process)")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", METHODS)
+def test_three_kills_in_a_row(ground, whole, tmp_path, name):
+    draw, path = random.Random(name), write_yaml(tmp_path, config(ground, name))
+    for _ in range(3):
+        process = warm.start(tmp_path, "train", path)
+        time.sleep(draw.uniform(0.5, 2.0))
+        if not process.has_ended():
+            process.send(signal.SIGKILL)
+        assert process.wait().code in (0, -signal.SIGKILL)
     assert_ends_as(tmp_path, path, whole(name))
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("name", METHODS)
-def test_kills_at_random_moments(ground, whole, tmp_path, name, seed):
-    """Three in a row, anywhere between the start of the command and its end."""
-    expected = whole(name)
-    path = write_yaml(tmp_path, config(ground, name))
-    draw = random.Random(f"{name}{seed}")
-    for _ in range(3):
-        process = warm.start(tmp_path, "train", path)
-        time.sleep(draw.uniform(0.05, 1.5))
-        if not process.has_ended():
-            process.send(signal.SIGKILL)
-        assert process.wait().code in (0, -signal.SIGKILL)
-        assert not layout.survey(tmp_path / "out").damaged
-    assert_ends_as(tmp_path, path, expected)
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("kind", ["cut", "flipped", "gone", "added"])
-@pytest.mark.parametrize("name", ["lora", "full"])
-def test_any_damaged_file_of_a_checkpoint_is_noticed(ground, whole, tmp_path, name, kind):
-    """Of the newest checkpoint of an unfinished run, each file in turn."""
-    path = write_yaml(tmp_path, config(ground, name))
-    names = [p.relative_to(whole(name) / "checkpoint-9") for p in files_of(whole(name))]
-    for file in names:
-        out = tmp_path / "out"
-        assert warm.run(tmp_path, "train", path, before=DIE_AT_RENAME.format(number=0)).code < 0
-        damage(out / "checkpoint-12", file, kind)
-        again = warm.run(tmp_path, "train", path)
-        assert (again.code, again.err) == (0, ""), file
-        flat = " ".join(again.out.split())
-        assert "damaged, not used: checkpoint-12: " in flat, file
-        assert "going on from checkpoint-9" in flat, file
-        assert smallrun.weights(out) == smallrun.weights(whole(name)), file
-        (out / "tunesmith.json").unlink()
-
-
-def files_of(output_dir):
-    return sorted(p for p in (output_dir / "checkpoint-9").rglob("*") if p.is_file())
-
-
-def damage(checkpoint, name, kind):
-    path = checkpoint / name
-    content = bytearray(path.read_bytes())
-    if kind == "cut":
-        path.write_bytes(content[: len(content) // 2])
-    elif kind == "flipped":
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
-    elif kind == "gone":
-        path.unlink()
-    else:
-        path.with_name(path.name + ".safetensors").write_bytes(content)
+@pytest.mark.parametrize("at", range(1, 40, 6))
+def test_a_kill_at_an_event_of_a_background_save(ground, whole, tmp_path, at):
+    path = kill_at(ground, tmp_path, "lora", SAVE, 4, at, save_async=True)
+    assert_ends_as(tmp_path, path, whole("lora"))
 
 
 def wait_for(process, path):

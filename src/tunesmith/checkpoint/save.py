@@ -11,7 +11,12 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from tunesmith.checkpoint import layout
-from tunesmith.checkpoint.durable import force_to_disk, replacing_folder, require_room
+from tunesmith.checkpoint.durable import (
+    explaining_disk,
+    force_to_disk,
+    replacing_folder,
+    require_room,
+)
 from tunesmith.checkpoint.state import TrainState
 from tunesmith.checkpoint.weights import ModelFiles, n_bytes, require_tensors, save_tensors
 from tunesmith.errors import ExitCode, RunError
@@ -115,7 +120,8 @@ class CheckpointStore:
             snapshot.files.write(folder)
             _write_state(folder, snapshot)
             layout.write_manifest(folder)
-        self._rotate(final, snapshot.state)
+        with explaining_disk(final):
+            self._rotate(final, snapshot.state)
         return final
 
     def _rotate(self, newest: Path, state: TrainState) -> None:
