@@ -105,7 +105,14 @@ def _texts(path: Path) -> Iterator[str]:
 
 
 def _csv_header(path: Path, reader: Any) -> list[str]:
-    header: list[str] = next((cells for cells in reader if cells), [])
+    try:
+        header: list[str] = next((cells for cells in reader if cells), [])
+    except csv.Error as error:
+        raise DataError(
+            f"{path}:{reader.line_num}: the header cannot be read: {error}",
+            hint="write the names of the columns into the first line, separated as the rows are",
+            where=f"{path}:{reader.line_num}",
+        ) from error
     _need_rows(path, len(header))
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:

@@ -203,6 +203,7 @@ def count_rows(path: Path) -> int | None:
     return sum(bool(line.strip()) for line in path.read_text(encoding="utf-8").split("\n"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.trains])
 def test_a_model_trains_on_it(
     name: str,
