@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tunesmith.config.tree import Path, Place
+from tunesmith.config.paths import Path, PathTable
+from tunesmith.config.tree import Place
 from tunesmith.errors import Edit, Problem
 
 _POSITION = re.compile("[0-9]{1,6}")
@@ -21,6 +22,12 @@ def dotted_path(path: Sequence[str | int]) -> str:
 def path_of(key: str) -> Path:
     """The path that users write as ``datasets.0.path``."""
     return tuple(int(part) if _POSITION.fullmatch(part) else part for part in key.split("."))
+
+
+def flat_of(path: Sequence[str | int]) -> str:
+    """The path with its positions in lists left open: ``datasets[].path``."""
+    parts = ("[]" if isinstance(part, int) else part for part in path)
+    return ".".join(parts).replace(".[]", "[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +65,9 @@ class Draft:
     """
 
     values: dict[str, Any]
-    places: dict[Path, Place]
+    places: PathTable[Place]
     source: str
-    old_booleans: dict[Path, bool] = field(default_factory=dict)
+    old_booleans: PathTable[bool] = field(default_factory=PathTable)
     notices: list[tuple[int, str]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     deferred: list[str] = field(default_factory=list)
@@ -121,10 +128,8 @@ class Draft:
             parent[int(path[-1])] = value
         else:
             parent[str(path[-1])] = value
-        for inside in [p for p in self.places if p[: len(path)] == path]:
-            del self.places[inside]
-        for inside in [p for p in self.old_booleans if p[: len(path)] == path]:
-            del self.old_booleans[inside]
+        self.places.take(path)
+        self.old_booleans.take(path)
         self.places[path] = place
 
     def drop(self, path: Path) -> Any:
@@ -133,32 +138,18 @@ class Draft:
         """
         parent = self.get(path[:-1])
         if isinstance(parent, list):
-            self._move_up(path)
+            for table in (self.places, self.old_booleans):
+                table.move_up(path[:-1], int(path[-1]))
             return parent.pop(int(path[-1]))
         return parent.pop(str(path[-1]), None) if isinstance(parent, dict) else None
-
-    def _move_up(self, path: Path) -> None:
-        """Give the items behind ``path`` in its list the places that they have without it."""
-        depth, number = len(path) - 1, int(path[-1])
-        for table in (self.places, self.old_booleans):
-            inside = {
-                p: item
-                for p, item in table.items()
-                if p[:depth] == path[:-1] and len(p) > depth and int(p[depth]) >= number
-            }
-            for old in inside:
-                del table[old]
-            for old, item in inside.items():
-                if int(old[depth]) > number:
-                    table[(*old[:depth], int(old[depth]) - 1, *old[depth + 1 :])] = item  # type: ignore[assignment]
 
     def replace(self, old: Path, new: Mapping[Path, Any], text: str) -> None:
         """Put today's keys in the place of an old one, and say so: the notice ``text`` stands at
         the old key, and the rewrite is remembered. Blocks that ``new`` needs are opened.
         """
         place, value = self.place(old), self.get(old)
-        inside = {p[len(old) :]: at for p, at in self.places.items() if p[: len(old)] == old}
-        words = {p[len(old) :]: on for p, on in self.old_booleans.items() if p[: len(old)] == old}
+        inside, words = self.places.below(old), self.old_booleans.below(old)
+        inside.pop((), None)  # the old key's own place, which each new key gets
         self.rewrites.append(Rewrite(old, value, dict(new), f"{place}: {text}"))
         self.notices.append((place.line or 0, f"{place}: {text}"))
         if old not in new:
@@ -169,8 +160,9 @@ class Draft:
                     self.put(path[:end], {}, place)
             self.put(path, wanted, place)
             root = _root_of(value, path, wanted)
-            self.places |= {(*root, *rest): at for rest, at in inside.items() if root and rest}
-            self.old_booleans |= {(*root, *rest): on for rest, on in words.items() if root}
+            if root:
+                self.places.graft(root, inside)
+                self.old_booleans.graft(root, words)
 
     def rename(self, path: Path, new: str, value: Any) -> None:
         """Move a key of a block to ``new``, with ``value`` there and the old key's place."""

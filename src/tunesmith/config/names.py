@@ -5,18 +5,24 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from tunesmith.config.carried import asks_nothing, can_be, wanted
 from tunesmith.config.draft import Draft, dotted_path
 from tunesmith.config.flat import groups, leaves, top_leaves
+from tunesmith.config.foreign import Foreign, foreign
 from tunesmith.config.legacy import legacy_keys
 from tunesmith.config.legacy_data import ENTRY_KEYS
 from tunesmith.config.synonyms import synonyms
 from tunesmith.config.tree import Path
 from tunesmith.config.unbuilt import take_unbuilt, unbuilt_keys
-from tunesmith.errors import REMOVE
-from tunesmith.registry import nearest, plain
+from tunesmith.config.words import edit_in_words
+from tunesmith.errors import REMOVE, Edit
+from tunesmith.registry import distance, nearest, plain
 
 # Blocks that a key may belong to which stands outside of them.
 _BLOCKS = ("datasets[].", "special_tokens.")
+
+_SLIP = 2
+"""Letters that may be wrong where a value is carried over to the key that was meant."""
 
 
 def check_names(draft: Draft, *, lenient: bool) -> None:
@@ -71,15 +77,63 @@ def _unknown(draft: Draft, path: Path, prefix: str, *, lenient: bool) -> None:
     if lenient:
         draft.notice(path, f"unknown key `{key}` is left out (--lenient)")
         return
-    target, fix = _meant(draft, path, prefix)
-    edit: dict[str, Any] = {key: REMOVE}
-    if target is not None:
-        draft.meant.add(target)
-        if draft.get(target) is None:
-            edit[dotted_path(target)] = draft.get(path)
+    said, edit = _answer(draft, path, prefix)
     if path[:-1]:
         draft.damaged.add(path[:-1])
-    draft.problem("unknown-key", path, f"there is no key `{name}`{_inside(prefix)}", fix, edit)
+    draft.problem("unknown-key", path, f"there is no key `{name}`{_inside(prefix)}", said, edit)
+
+
+def _answer(draft: Draft, path: Path, prefix: str) -> tuple[str, Edit]:
+    """What to do about an unknown key, in words and, where it is one thing, as an edit."""
+    name = str(path[-1])
+    gone: dict[str, Any] = {dotted_path(path): REMOVE}
+    target, fix = _meant(draft, path, prefix)
+    value = draft.old_booleans.get(path, draft.get(path))
+    if target is None:
+        return fix, gone
+    is_word = _word_for(name, prefix) == target[-1]
+    other = foreign(_scope(prefix).rstrip("."), name) if is_word else None
+    if other is not None and value is not None:
+        return _converted(draft, path, target, other, fix)
+    draft.meant.add(target)
+    if value is None or draft.get(target) == value or (is_word and asks_nothing(target, value)):
+        return fix, gone
+    if draft.get(target) is not None:
+        return _and(fix, "it is set already, keep one of them"), {}
+    slip = is_word or distance(plain(name), plain(str(target[-1])), _SLIP) <= _SLIP
+    if slip and can_be(target, value, only_built=is_word):
+        return fix, gone | {dotted_path(target): value}
+    takes = wanted(target) if slip else ""
+    return _and(fix, f"it takes {takes}" if takes else ""), {}
+
+
+def _and(fix: str, said: str) -> str:
+    """The fix and what is to be known beside it."""
+    if not said:
+        return fix
+    return f"{fix} {said[0].upper()}{said[1:]}" if fix.endswith("?") else f"{fix}: {said}"
+
+
+def _converted(
+    draft: Draft, path: Path, target: Path, other: Foreign, fix: str
+) -> tuple[str, Edit]:
+    """The same for a word of another tool whose value is another one here."""
+    gone = {dotted_path(path): REMOVE}
+    value = draft.old_booleans.get(path, draft.get(path))
+    found = other.convert(value, draft.values)
+    if found is None:
+        draft.meant.add(target)
+        return _and(fix, other.said), {}
+    if not found:
+        return f"take it out: {other.said or 'it asks for what is so anyway'}", gone
+    new = {(*path[:-1], key): value for key, value in found.items()}
+    draft.meant |= new.keys()
+    if any(draft.get(key) not in (None, value) for key, value in new.items()):
+        return _and(fix, "it is set already, keep one of them"), {}
+    if not all(can_be(key, value, only_built=True) for key, value in new.items()):
+        return _and(fix, other.said), {}
+    edit = {dotted_path(key): value for key, value in new.items()} | gone
+    return edit_in_words(edit), edit
 
 
 def _meant(draft: Draft, path: Path, prefix: str) -> tuple[Path | None, str]:
@@ -131,8 +185,12 @@ def suggest(name: str, prefix: str = "") -> str | None:
     ending with a dot): by case and dashes first, then by synonym, then by spelling.
     """
     scope = _scope(prefix)
-    same = _same(name, scope) or synonyms().get((scope.rstrip("."), plain(name)))
-    return same or nearest(name, _names_in(scope))
+    return _same(name, scope) or _word_for(name, prefix) or nearest(name, _names_in(scope))
+
+
+def _word_for(name: str, prefix: str) -> str | None:
+    """The key that another tool's word stands for."""
+    return synonyms().get((_scope(prefix).rstrip("."), plain(name)))
 
 
 def _scope(prefix: str) -> str:

@@ -20,12 +20,13 @@ from tunesmith.config.checks.data import entries
 from tunesmith.config.checks.dead import dead_keys
 from tunesmith.config.checks.rules import broken_rules, deferred_checks, machine_problems
 from tunesmith.config.dataset_types import format_name, is_compared
-from tunesmith.config.draft import Draft, dotted_path, path_of
+from tunesmith.config.draft import Draft, dotted_path, flat_of, path_of
 from tunesmith.config.environment import Environment
 from tunesmith.config.flat import dotted, from_flat, leaves, top_leaves
 from tunesmith.config.legacy import upgrade
 from tunesmith.config.names import check_names
 from tunesmith.config.overrides import Override, apply_overrides, as_overrides
+from tunesmith.config.paths import PathTable
 from tunesmith.config.schema import RunConfig
 from tunesmith.config.section import takes
 from tunesmith.config.source import STDIN, text_of
@@ -35,6 +36,7 @@ from tunesmith.config.unbuilt import not_trained, other_file
 from tunesmith.config.words import problems_of
 from tunesmith.errors import REMOVE, ConfigError, Problem
 from tunesmith.plugins import load_plugins
+from tunesmith.registry import at_most_suggestions
 
 KeySource = Place
 """Who set a key: a file with line and column, the command line, a caller, or ``default``."""
@@ -66,6 +68,11 @@ class LoadedConfig:
     method: str = ""
 
 
+# As many as are listed in a report, and as many again for values.
+MAX_SUGGESTIONS = 100
+
+
+@at_most_suggestions(MAX_SUGGESTIONS)
 def load(
     source: str | Path | Mapping[str, Any],
     overrides: Sequence[Override] | Mapping[str, Any] = (),
@@ -130,7 +137,7 @@ def _read(source: str | Path | Mapping[str, Any]) -> Draft:
         ConfigError: nothing of it can be read.
     """
     if isinstance(source, Mapping):
-        return Draft(_plain(source, 0), {}, "python")
+        return Draft(_plain(source, 0), PathTable(), "python")
     name, text = read_text(source)
     tree = read_tree(text, name)
     values = {} if tree.values is None and not tree.problems else tree.values
@@ -179,8 +186,7 @@ def read_text(source: str | Path) -> tuple[str, str]:
 def read_old_booleans(draft: Draft) -> None:
     """Turn ``yes``, ``no``, ``on``, ``off`` and quoted words of boolean keys into truth values."""
     for path, meant in list(draft.old_booleans.items()):
-        flat = ".".join("[]" if isinstance(part, int) else part for part in path)
-        leaf = leaves().get(flat.replace(".[]", "[]"))
+        leaf = leaves().get(flat_of(path))
         word = draft.get(path)
         if leaf is None or not isinstance(word, str) or not takes(leaf.annotation, bool):
             continue
@@ -231,8 +237,7 @@ def _attempt(
 
 def _mend(draft: Draft, path: TreePath) -> bool:
     """Take the wrong key of a block or entry out; False where the whole must go."""
-    flat = ".".join("[]" if isinstance(part, int) else part for part in path).replace(".[]", "[]")
-    leaf = leaves().get(flat)
+    leaf = leaves().get(flat_of(path))
     if leaf is None or not leaf.parent or not isinstance(draft.get(path[:-1]), dict):
         return False
     if leaf.required:

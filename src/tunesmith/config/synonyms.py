@@ -65,7 +65,8 @@ _WORDS: Mapping[str, str] = {
     "load_in_8bit": "8bit use_8bit",
     "attn_implementation": "attention attn flash_attn",
     "seed": "random_seed data_seed random_state",
-    "dataset_num_proc": "num_workers preprocessing_num_workers num_proc",
+    "dataset_num_proc": "preprocessing_num_workers num_proc",
+    "dataloader_num_workers": "num_workers",
     "eval_first": "eval_on_start",
     "eval_strategy": "evaluate_during_training",
     "use_wandb": "report_to",
@@ -73,7 +74,8 @@ _WORDS: Mapping[str, str] = {
     "hub_model_id": "push_to_hub",
     "unfrozen_parameters": "trainable_parameters",
     "train_on_inputs": """
-        completion_only_loss assistant_only_loss train_on_prompt train_on_responses_only""",
+        completion_only_loss assistant_only_loss train_on_prompt train_on_responses_only
+        mask_prompt""",
     "rl_beta": "beta pref_beta",
     "dpo_loss_type": "loss_type",
     "max_prompt_len": "max_prompt_length",

@@ -101,7 +101,7 @@ def unknown(**values):
             "datasets.0.field_messages",
         ),
         (
-            {"datasets": [{"path": "a", "Sequence-Len": 1}]},
+            {"datasets": [{"path": "a", "Sequence-Len": 128}]},
             "datasets.0.Sequence-Len",
             "write `sequence_len` at the top level",
             "sequence_len",
