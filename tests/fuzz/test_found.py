@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fuzz.texts import RIGHT, bomb, nested
+from tests.fuzz.texts import LONG, RIGHT, bomb, nested
 from tunesmith.config.tree import MAX_BYTES, MAX_DEPTH, MAX_NODES
 
 
@@ -66,6 +66,24 @@ def test_a_tag_as_long_as_the_file_takes_no_time(judge):
 @pytest.mark.parametrize("piece", [b"a: '", b"a: |\n ", b"%A b\n", b"a: [word word\n"])
 def test_the_slowest_texts_of_the_largest_size_take_no_second(judge, piece):
     judge.validate((piece + b"- |\n  x\n" * (MAX_BYTES // 8))[:MAX_BYTES])
+
+
+@pytest.mark.parametrize("what", LONG)
+def test_thousands_of_keys_that_ask_for_work_take_no_second(judge, what):
+    """The judge holds every answer to a second of CPU."""
+    assert len(LONG[what]) <= MAX_BYTES
+    verdict = judge.validate(LONG[what])
+    assert len(verdict["problems"]) + len(verdict["notices"]) > 1_000
+
+
+def test_of_thousands_of_problems_a_screen_is_listed(judge):
+    """All of them are in the JSON, and the first ones say which key was meant."""
+    judge.path.write_bytes(LONG["one slip in each"])
+    out = judge.command("config", "validate", str(judge.path))["out"].splitlines()
+    assert out[0].endswith(": 9000 problems")
+    assert out[-1] == "  ... and 8950 more"
+    assert len(out) == 2 + 2 * 50
+    assert "did you mean `lora_target_modules`?" in out[-2]
 
 
 def test_a_byte_too_many_is_refused_by_its_size(judge):

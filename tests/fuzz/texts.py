@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import string
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 
@@ -232,6 +235,49 @@ def large(draw: st.DrawFn) -> bytes:
     return (begin + piece * (size // len(piece) + 1))[:size]
 
 
+_HEAD, _DATA, _TAIL = RIGHT.partition(b"datasets: [{path: a.jsonl, type: alpaca}]\n")
+
+
+def _repeated(line: str, number: int) -> bytes:
+    """Lines whose ``%d`` is their number, behind a right config."""
+    return RIGHT + "".join(line % at for at in range(number)).encode()
+
+
+def _entries(entry: str, number: int, name: str = "datasets") -> bytes:
+    """A right config with many entries; ``%d`` in them is their number."""
+    listed = "".join(entry % at for at in range(number)).encode()
+    return b"%s%s:\n%s%s" % (_HEAD, name.encode(), listed, _TAIL)
+
+
+def _random_keys(number: int) -> bytes:
+    draw = random.Random(0)
+    names = ("".join(draw.choices(string.ascii_lowercase, k=12)) for _ in range(number))
+    return RIGHT + "".join(f"{name}: 1\n" for name in names).encode()
+
+
+# Files below the size that is read, in which thousands of keys ask for work each.
+LONG: Mapping[str, bytes] = {
+    "unknown keys": _random_keys(9_000),
+    "one slip in each": _repeated("lora_target_modul%d: 1\n", 9_000),
+    "unknown keys of a block": RIGHT
+    + b"rl: grpo\ntrl:\n"
+    + b"".join(b"  vllm_server_hos%d: 1\n" % at for at in range(9_000)),
+    "old entries": _entries("  - path: a%d.jsonl\n    type: sharegpt\n", 2_400),
+    "old entries of an old list": _entries(
+        "  - {path: a%d.jsonl, type: sharegpt.load_role, field_human: h}\n", 2_000, "dataset"
+    ),
+    "old truth values": _entries(
+        "  - path: a%d.jsonl\n    type: alpaca\n    streaming: no\n", 1_900
+    ),
+    "unknown types": _entries("  - path: a.jsonl\n    type: alpacca%d\n", 2_400),
+    "unknown keys of entries": _entries("  - path: a.jsonl\n    typ%d: alpaca\n", 2_400),
+    "paths alone": _entries("  - a%d.jsonl\n", 9_000),
+    "other trainer's plugins": RIGHT
+    + b"plugins:\n"
+    + b"  - axolotl.integrations.liger.LigerPlugin\n" * 4_000,
+}
+
+
 def encoded() -> st.SearchStrategy[bytes]:
     """A right file in an encoding that is not UTF-8, or with a mark of one."""
     encodings = ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp037", "utf-7"]
@@ -252,6 +298,7 @@ def files() -> st.SearchStrategy[bytes]:
         st.builds(nested, st.integers(1, 60) | st.integers(900, 200_000), openings),
         st.builds(bomb, st.integers(1, 40), st.integers(1, 30), merged=st.booleans()),
         encoded(),
+        st.sampled_from([*LONG.values()]),
     )
     usual = st.one_of(
         st.binary(max_size=200),

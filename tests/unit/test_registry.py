@@ -4,7 +4,15 @@ from hypothesis import strategies as st
 
 from tunesmith.catalog import TABLES
 from tunesmith.errors import ConfigError, TunesmithError
-from tunesmith.registry import KINDS, Registry, distance, nearest, registry, resolve
+from tunesmith.registry import (
+    KINDS,
+    Registry,
+    at_most_suggestions,
+    distance,
+    nearest,
+    registry,
+    resolve,
+)
 
 words = st.text(alphabet="abc", max_size=6)
 
@@ -113,3 +121,11 @@ def test_tables_and_kinds_are_the_same_ones():
 @pytest.mark.parametrize("table", ["optimizers", "schedules"])
 def test_every_name_loads_something_callable(table):
     assert all(callable(registry(table).load(name)) for name in TABLES[table])
+
+
+def test_after_so_many_questions_nothing_is_near():
+    with at_most_suggestions(2):
+        assert [nearest("lora_alphq", ["lora_alpha"]) for _ in range(3)] == ["lora_alpha"] * 2 + [
+            None
+        ]
+    assert nearest("lora_alphq", ["lora_alpha"]) == "lora_alpha"

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from tunesmith.cli.failure import problem_lines, show_notices
+from tunesmith.cli.failure import MAX_PROBLEMS, problem_lines, show_notices
 from tunesmith.cli.migrate import migrate
 from tunesmith.cli.options import (
     OVERRIDE_SETTINGS,
@@ -88,9 +88,8 @@ def verdict(request: Request) -> dict[str, Any]:
 
 
 def _plain(problem: Problem) -> dict[str, Any]:
-    whole = asdict(problem)
     names = ("code", "key", "file", "line", "column", "message", "fix", "edit")
-    return {name: whole[name] for name in names}
+    return {name: getattr(problem, name) for name in names}
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -102,9 +101,11 @@ def _show(found: dict[str, Any]) -> None:
         return
     number = len(found["problems"])
     click.echo(f"{found['file']}: {number} problem{'s' if number > 1 else ''}")
-    for problem in found["problems"]:
+    for problem in found["problems"][:MAX_PROBLEMS]:
         for line in problem_lines(Problem(**problem), single=False):
             click.echo(line)
+    if number > MAX_PROBLEMS:
+        click.echo(f"  ... and {number - MAX_PROBLEMS} more")
     show_notices(found["notices"])
 
 

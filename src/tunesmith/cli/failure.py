@@ -53,9 +53,13 @@ def problem_lines(problem: Problem, *, single: bool) -> Iterator[str]:
 
 
 def show_notices(notices: Iterable[str], *, stream: TextIO | None = None) -> None:
-    """Write one line for each notice to ``stream`` (stderr)."""
+    """Write one line for each notice to ``stream`` (stderr), the first ``MAX_PROBLEMS`` of them."""
     out = stream if stream is not None else sys.stderr
-    for notice in notices:
+    said = list(notices)
+    left = len(said) - MAX_PROBLEMS
+    if left > 0:
+        said[MAX_PROBLEMS:] = [f"... and {left} more"]
+    for notice in said:
         label = click.style("note:", fg="yellow")
         click.echo(f"{label} {notice}", file=out, color=None if out.isatty() else False)
 

@@ -28,10 +28,9 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.reader import ReaderError
 
+from tunesmith.config.paths import Path as Path
+from tunesmith.config.paths import PathTable
 from tunesmith.errors import Problem
-
-Path = tuple[str | int, ...]
-"""Where a value lies: mapping keys and list positions."""
 
 # Any text of this size is read or refused in about half a second (ruamel scans 2 s a megabyte).
 MAX_BYTES = 250_000
@@ -73,8 +72,8 @@ class Tree:
     """
 
     values: Any
-    places: dict[Path, Place] = field(default_factory=dict)
-    old_booleans: dict[Path, bool] = field(default_factory=dict)
+    places: PathTable[Place] = field(default_factory=PathTable)
+    old_booleans: PathTable[bool] = field(default_factory=PathTable)
     problems: list[Problem] = field(default_factory=list)
 
 
