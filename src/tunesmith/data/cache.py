@@ -8,7 +8,7 @@ numbers of each split.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +90,15 @@ class SampleWriter:
     def _flush(self) -> None:
         if not self._pending:
             return
-        runs = [np.array(sample.runs, dtype="<f8").reshape(-1, 3) for sample in self._pending]
+        ids = np.concatenate([sample.input_ids for sample in self._pending])
+        n_runs = [len(sample.runs) for sample in self._pending]
+        runs = np.array([run for sample in self._pending for run in sample.runs], "<f8")
+        starts, ends, weights = runs.reshape(-1, 3).T
         columns = [
-            _lists([sample.input_ids for sample in self._pending], np.dtype("<i4")),
-            _lists([run[:, 0] for run in runs], np.dtype("<i4")),
-            _lists([run[:, 1] for run in runs], np.dtype("<i4")),
-            _lists([run[:, 2] for run in runs], np.dtype("<f8")),
+            _lists(map(len, self._pending), ids.astype("<i4")),
+            _lists(n_runs, starts.astype("<i4")),
+            _lists(n_runs, ends.astype("<i4")),
+            _lists(n_runs, weights.astype("<f8")),
             pa.array([sample.source for sample in self._pending], pa.string()),
         ]
         self._batch_starts.append(len(self.lengths) - len(self._pending))
@@ -104,10 +107,10 @@ class SampleWriter:
         self._pending_tokens = 0
 
 
-def _lists(items: Sequence[NDArray[Any]], dtype: np.dtype[Any]) -> Any:
-    offsets = np.zeros(len(items) + 1, dtype=np.int64)
-    np.cumsum([len(item) for item in items], out=offsets[1:])
-    return pa.LargeListArray.from_arrays(offsets, np.concatenate(items).astype(dtype))
+def _lists(lengths: Iterable[int], values: NDArray[Any]) -> Any:
+    """The values as lists of these lengths, one after the other."""
+    offsets = np.array([0, *lengths], dtype=np.int64)
+    return pa.LargeListArray.from_arrays(np.cumsum(offsets), values)
 
 
 class PreparedSplit:
