@@ -67,6 +67,7 @@ class Watcher:
     """A callback that writes one line a step, and looks into one step where that was asked for."""
 
     def __init__(self, path: Path, n_steps: int, looks: set[str]) -> None:
+        self._folder = path.parent
         self._file = path.open("w", encoding="utf-8")
         self._n_steps = n_steps
         self._looks = looks
@@ -75,7 +76,7 @@ class Watcher:
 
     def run_started(self, run: Any, state: Any) -> None:
         """Print what the plan chose."""
-        path = run.checkpoints.output_dir / "plan.json"
+        path = self._folder / "run" / "plan.json"
         for name, choice in json.loads(path.read_text(encoding="utf-8"))["values"].items():
             if name in ("compile", "recompute", "attention", "weights_dtype"):
                 print(f"plan: {name}: {choice['value']} ({choice['reason']})", flush=True)
