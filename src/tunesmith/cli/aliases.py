@@ -41,6 +41,7 @@ _LAUNCH: Mapping[str, Flag] = {
 _SEE_ROWS = "`tunesmith preprocess CONFIG --show N` shows rows"
 _ON_TRAIN: Mapping[str, Flag] = {
     **_LAUNCH,
+    "debug": Flag(why=f"{_SEE_ROWS}, `tunesmith --debug COMMAND` tracebacks"),
     "no-debug": Flag(why="nothing is shown unless it is asked for"),
     "debug-text-only": Flag(why=_SEE_ROWS),
     "debug-num-examples": Flag(takes_value=True, why=_SEE_ROWS),
@@ -56,7 +57,7 @@ _FLAGS: Mapping[str, Mapping[str, Flag]] = {
         **_LAUNCH,
         "debug": Flag(new=("--show", "1")),
         "no-debug": Flag(why="nothing is shown unless it is asked for"),
-        "debug-text-only": Flag(new=("--show", "1")),
+        "debug-text-only": Flag(why="rows are shown as text, in which what trains stands out"),
         "debug-num-examples": Flag(takes_value=True, new=("--show", "{}")),
         "download": Flag(why="no weights are needed to prepare data"),
         "no-download": Flag(why="no weights are needed to prepare data"),
@@ -94,7 +95,7 @@ def translate(words: Sequence[str]) -> tuple[list[str], list[str]]:
     if command != name:
         notes.append(f"`{name}` is called `tunesmith {command}` here")
     if command in _FLAGS:
-        rest = list(_without_flags(command, rest, notes))
+        rest = list(_without_flags(_flags_among(command, rest), rest, notes))
     if command in _OF_A_FOLDER:
         rest = _with_folder(command, rest, notes)
     return [*command.split(), *rest], notes
@@ -111,7 +112,18 @@ def _schema(rest: list[str]) -> tuple[str, list[str]]:
     return "config schema", [] if "--format" in options else rest
 
 
-def _without_flags(command: str, words: Sequence[str], notes: list[str]) -> Iterator[str]:
+def _flags_among(command: str, words: Sequence[str]) -> Mapping[str, Flag]:
+    """Axolotl's flags of a command; the number of rows to show is asked for once."""
+    flags = _FLAGS[command]
+    named = {word.removeprefix("--").partition("=")[0].replace("_", "-") for word in words}
+    if command == "preprocess" and "debug-num-examples" in named:
+        return {**flags, "debug": Flag(why="`--debug-num-examples` shows rows by itself")}
+    return flags
+
+
+def _without_flags(
+    flags: Mapping[str, Flag], words: Sequence[str], notes: list[str]
+) -> Iterator[str]:
     """The words with each of axolotl's flags replaced, left out or refused."""
     rest = list(words)
     while rest:
@@ -122,7 +134,7 @@ def _without_flags(command: str, words: Sequence[str], notes: list[str]) -> Iter
                 f"{_SEVERAL[0].upper()}{_SEVERAL[1:]} is not built yet."
             )
         name, equals, value = word.removeprefix("--").partition("=")
-        flag = _FLAGS[command].get(name.replace("_", "-")) if word.startswith("--") else None
+        flag = flags.get(name.replace("_", "-")) if word.startswith("--") else None
         if flag is None:
             yield word
             continue

@@ -52,8 +52,6 @@ class LazyGroup(click.Group):
             self._refuse(ctx, args[0])
         from tunesmith.cli.aliases import translate  # knows the schema, which --help must not read
 
-        if ctx.params.get("debug") and args[0] == "preprocess":
-            args = [*args, "--debug"]  # axolotl's: show a row
         args, notes = translate(args)
         for note in notes:
             click.echo(f"note: {note}", err=True)
@@ -110,8 +108,7 @@ def _show_version(ctx: click.Context) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every error has been shown by then."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    debug, words = _asks_for_tracebacks(words)
     log.setup()
     try:
         with listening(StopFlag()):  # nothing to save yet: a signal ends the command at once
@@ -139,6 +136,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
         show_bug(error)
         return exit_code_of(error)
     return int(result) if isinstance(result, int) else int(ExitCode.DONE)
+
+
+# axolotl's commands whose own `--debug` shows rows of the data.
+_SHOW_ROWS = ("preprocess", "train", "evaluate")
+
+
+def _asks_for_tracebacks(words: list[str]) -> tuple[bool, list[str]]:
+    """Whether ``--debug`` is ours, and the other words. It may stand anywhere, but behind a command
+    that has one of its own.
+    """
+    command = next((n for n, word in enumerate(words) if not word.startswith("-")), len(words))
+    if command < len(words) and words[command] in _SHOW_ROWS:
+        before, behind = words[:command], words[command:]
+    else:
+        before, behind = words, []
+    return "--debug" in before, [word for word in before if word != "--debug"] + behind
 
 
 def _closed_pipe() -> int:

@@ -11,11 +11,14 @@ import click
 
 from tunesmith.cli.failure import show_notices
 from tunesmith.config.environment import Environment, named_machine
-from tunesmith.config.flat import leaves
+from tunesmith.config.flat import leaves, top_leaves
+from tunesmith.config.kinds import kinds, plain_key
+from tunesmith.config.legacy import ATTENTION_SWITCHES
 from tunesmith.config.overrides import Override, parse_value
 from tunesmith.config.read import LoadedConfig, load
 from tunesmith.config.section import takes
 from tunesmith.config.support import state_of
+from tunesmith.registry import nearest
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -186,18 +189,50 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[Override]]:
         source = f"--{name} on the command line"
         key = name.replace("-", "_")
         if equals:
-            found.append(Override(key, parse_value(text), source))
+            found.append(Override(key, _value(key, text), source))
         elif _negates(key):
             found.append(Override(key.removeprefix("no_"), False, source))
         elif _is_flag(key) and not (rest and rest[0].lower() in _TRUTH):
             found.append(Override(key, True, source))
+        elif (meant := _own_option(name)) is not None:
+            raise click.UsageError(f"There is no option `--{name}`. Did you mean `{meant}`?")
         elif rest and not rest[0].startswith("--"):
-            found.append(Override(key, parse_value(rest.pop(0)), source))
+            found.append(Override(key, _value(key, rest.pop(0)), source))
         elif _flat(key) not in leaves() and state_of(_flat(key)) is not None:
             found.append(Override(key, True, source))  # an old switch
         else:
             raise click.UsageError(f"`--{name}` needs a value (or write `--{name}=VALUE`).")
     return others, found
+
+
+def _value(key: str, text: str) -> Any:
+    """The value of a word; of a key that takes text and no numbers, ``2024`` is text."""
+    value, flat = parse_value(text), _flat(key)
+    if not isinstance(value, bool | int | float):
+        return value
+    leaf = leaves().get(flat)
+    if leaf is None:
+        return text if kinds().get(plain_key(flat)) == "text" else value
+    others = any(takes(leaf.annotation, kind) for kind in (bool, int, float))
+    return text if takes(leaf.annotation, str) and not others else value
+
+
+def _own_option(name: str) -> str | None:
+    """The option of the command itself that was most likely meant by a word that is no key, where
+    no key is as near.
+    """
+    context = click.get_current_context(silent=True)
+    if context is None or state_of(_flat(name.replace("-", "_"))) is not None:
+        return None
+    own = [
+        option.removeprefix("--")
+        for parameter in context.command.params
+        if isinstance(parameter, click.Option)
+        for option in parameter.opts
+        if option.startswith("--")
+    ]
+    meant = nearest(name, [*top_leaves(), *own])
+    return f"--{meant}" if meant in own else None
 
 
 def _flat(key: str) -> str:
@@ -212,10 +247,22 @@ def _flat(key: str) -> str:
 
 
 def _is_flag(key: str) -> bool:
-    leaf = leaves().get(_flat(key))
+    """Whether a key is a switch: one that is read, old, or not built."""
+    flat = _flat(key)
+    leaf = leaves().get(flat) or leaves().get(getattr(state_of(flat), "today", ""))
+    if flat in ATTENTION_SWITCHES or kinds().get(plain_key(flat)) == "flag":
+        return True
     return leaf is not None and takes(leaf.annotation, bool)
 
 
 def _negates(key: str) -> bool:
-    """Whether ``no_x`` means that the boolean ``x`` is off."""
-    return key.startswith("no_") and _flat(key) not in leaves() and _is_flag(key[3:])
+    """Whether ``no_x`` means that the switch ``x`` is off. Any old key may be one, but for those
+    that are another name of a key that is none.
+    """
+    positive = key.removeprefix("no_")
+    if positive == key or _flat(key) in leaves():
+        return False
+    state = state_of(_flat(positive))
+    if _is_flag(positive) or state is None or state.state in ("read", "not built"):
+        return _is_flag(positive)
+    return state.what != f"`{state.today}`"

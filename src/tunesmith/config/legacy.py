@@ -113,7 +113,7 @@ REFUSED: Mapping[str, tuple[str, str]] = {
 }
 
 # Switch -> the attention function that it asks for; None leaves the choice to the machine.
-_ATTENTION_SWITCHES: Mapping[str, str | None] = {
+ATTENTION_SWITCHES: Mapping[str, str | None] = {
     "flash_attention": None,
     "flex_attention": None,
     "xformers_attention": None,
@@ -150,14 +150,14 @@ def legacy_keys() -> frozenset[str]:
         *(old for old, *_ in _PURE),
         *STREAM_KEYS,
     }
-    return frozenset({*_RENAMED, *REFUSED, *_ATTENTION_SWITCHES, *_BNB_KEYS, *ignored, *other})
+    return frozenset({*_RENAMED, *REFUSED, *ATTENTION_SWITCHES, *_BNB_KEYS, *ignored, *other})
 
 
 def other_spellings() -> dict[str, tuple[str, str]]:
     """Old key -> (how it is read, the key that stands for it or "")."""
     found = {old: (f"`{new}`", new) for old, new in _RENAMED.items()}
     found |= {old: (f"`{old}s`", f"{old}s") for old in SINGULAR}
-    for name, attention in _ATTENTION_SWITCHES.items():
+    for name, attention in ATTENTION_SWITCHES.items():
         written = f"`attn_implementation: {attention}`" if attention else "the machine decides"
         found[name] = (written, "attn_implementation")
     found |= STREAM_KEYS
@@ -241,8 +241,8 @@ def _successor(draft: Draft, name: str, value: Any) -> dict[str, Any]:
 
 def _attention(draft: Draft) -> None:
     """The old attention switches, at most one, in the place of ``attn_implementation``."""
-    asked = [name for name in _ATTENTION_SWITCHES if draft.values.get(name)]
-    for name in _ATTENTION_SWITCHES.keys() - asked:
+    asked = [name for name in ATTENTION_SWITCHES if draft.values.get(name)]
+    for name in ATTENTION_SWITCHES.keys() - asked:
         draft.drop((name,))
     explicit = draft.values.get("attn_implementation")
     if len(asked) > 1 or (asked and explicit):
@@ -258,7 +258,7 @@ def _attention(draft: Draft) -> None:
         )
         return
     for name in asked:
-        wanted = _ATTENTION_SWITCHES[name]
+        wanted = ATTENTION_SWITCHES[name]
         if wanted is None:
             text = f"{name} is left out: the machine decides (`varlen` on a GPU)"
             draft.replace((name,), {}, text)

@@ -14,6 +14,9 @@ SINCE = "since 2026-11"
 SINGULAR = ("dataset", "test_dataset")
 """Top-level keys that lack their plural."""
 
+ENTRY_LISTS = ("datasets", "test_datasets")
+"""Top-level keys whose value is a list of data set entries."""
+
 ENTRY_KEYS: Mapping[str, tuple[str, str, str]] = {
     "message_field_role": (
         "read another way",
@@ -61,14 +64,19 @@ _STYLES: Mapping[str, str] = {
 
 def upgrade_data(draft: Draft) -> None:
     """Turn old shapes and keys of the data sets into today's, in place, each with its notice."""
-    _singular(draft)
-    for name in ("datasets", "test_datasets"):
-        _as_list(draft, name)
+    number_entries(draft)
     for path, entry in draft.entries():
         _split_name(draft, path, entry)
         _sharegpt(draft, path, entry)
         _message_fields(draft, path, entry)
         _without_effect(draft, path, entry)
+
+
+def number_entries(draft: Draft) -> None:
+    """Turn one entry, a path and the singular into lists, so that entries have numbers."""
+    _singular(draft)
+    for name in ENTRY_LISTS:
+        _as_list(draft, name)
 
 
 def _singular(draft: Draft) -> None:

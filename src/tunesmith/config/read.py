@@ -20,7 +20,7 @@ from tunesmith.config.checks.data import entries
 from tunesmith.config.checks.dead import dead_keys
 from tunesmith.config.checks.rules import broken_rules, deferred_checks, machine_problems
 from tunesmith.config.dataset_types import format_name, is_compared
-from tunesmith.config.draft import Draft, dotted_path, flat_of, path_of
+from tunesmith.config.draft import Draft, dotted_path, flat_of, path_of, put_at
 from tunesmith.config.environment import Environment
 from tunesmith.config.flat import dotted, from_flat, leaves, top_leaves
 from tunesmith.config.legacy import upgrade
@@ -264,10 +264,11 @@ def _top_key(path: TreePath) -> str:
 
 
 def _load_plugins(draft: Draft, config: RunConfig) -> None:
-    try:
-        load_plugins(config.plugins.names)
-    except ConfigError as error:
-        draft.problem("refused", ("plugins",), error.message, error.hint)
+    for number, name in enumerate(config.plugins.names):
+        try:
+            load_plugins([name])
+        except ConfigError as error:
+            draft.problem("refused", ("plugins", number), error.message, error.hint)
 
 
 def _check(
@@ -286,9 +287,26 @@ def _check(
         is_damaged = any(path[:end] in draft.damaged for end in range(1, len(path) + 1))
         if not (is_damaged and problem.code in ("conflict", "missing")):
             draft.problems.append(draft.placed(problem, path))
-    if skip or draft.damaged:
-        return  # whether a key has an effect hangs on keys that are not known
-    for dead in dead_keys(asked.config, dotted(draft.values)):
+    _say_idle(draft, asked.config, strict_keys=strict_keys)
+
+
+def _say_idle(draft: Draft, config: RunConfig, *, strict_keys: bool) -> None:
+    """A notice for each key that does nothing; a problem where what trains would differ, or where
+    keys are ``strict_keys``.
+    """
+    for idle in draft.idle:
+        if strict_keys:
+            key = dotted_path(idle.path)
+            fix, edit = f"take `{key}` out", {key: REMOVE}
+            said = idle.text.removeprefix(f"{key} ").removeprefix("is ")
+            problem = Problem("conflict", said, fix, key=key, edit=edit)
+            draft.problems.append(put_at(problem, idle.place))
+        else:
+            draft.notices.append((idle.place.line or 0, f"{idle.place}: {idle.text}"))
+    unknown = draft.removed | draft.silenced | {str(path[0]) for path in draft.damaged}
+    unknown |= {dotted_path(path) for path in draft.meant}
+    unknown |= {item.key for item in draft.problems if "." in item.key}
+    for dead in dead_keys(config, dotted(draft.values), unknown):
         path = path_of(dead.key)
         if dead.alters_training or strict_keys:
             message = dead.message.partition(": ")[2]

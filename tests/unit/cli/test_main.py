@@ -89,6 +89,23 @@ def test_debug_shows_the_traceback_of_a_users_mistake(failing, capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("preprocess missing.yaml --debug", False),
+        ("preprocess --debug missing.yaml --debug-num-examples 3", False),
+        ("train missing.yaml --debug", False),
+        ("--debug preprocess missing.yaml", True),
+        ("config validate missing.yaml --debug", False),
+        ("config schema --debug --jsno", False),
+        ("cache explain missing.yaml --debug", True),
+    ],
+)
+def test_debug_behind_a_command_that_shows_rows_is_no_traceback(capsys, words, shown):
+    assert run(words.split()) == ExitCode.WRONG_INPUT
+    assert ("Traceback" in capsys.readouterr().err) is shown
+
+
 def test_a_wrong_option_is_a_users_mistake(capsys):
     assert run(["config", "schema", "--jsno"]) == ExitCode.WRONG_INPUT
     assert "No such option" in capsys.readouterr().err

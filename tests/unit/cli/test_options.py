@@ -2,6 +2,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from tunesmith.cli.explain import validate
 from tunesmith.cli.options import (
     OVERRIDE_SETTINGS,
     Request,
@@ -38,6 +39,20 @@ def pairs(*words: str) -> list[tuple[str, object]]:
         (["--flash-attention", "false"], [("flash_attention", False)]),
         (["--chat-template-jinja=--x"], [("chat_template_jinja", "--x")]),
         (["--lora-target-modules", "[q, v]"], [("lora_target_modules", ["q", "v"])]),
+        (["--no-flash-attention"], [("flash_attention", False)]),
+        (["--flash-attention", "--seed", "3"], [("flash_attention", True), ("seed", 3)]),
+        (["--no-strict"], [("strict", False)]),
+        (["--no-load-4bit"], [("load_4bit", False)]),
+        (["--no-relora"], [("relora", False)]),
+        (["--no-trl.use-vllm"], [("trl.use_vllm", False)]),
+        (["--no-s2-attention"], [("s2_attention", False)]),
+        (["--output-dir", "2024"], [("output_dir", "2024")]),
+        (["--base-model=123"], [("base_model", "123")]),
+        (["--base-model", "true"], [("base_model", "true")]),
+        (["--datasets.0.path", "7"], [("datasets.0.path", "7")]),
+        (["--vllm.host", "7"], [("vllm.host", "7")]),
+        (["--output-dir", "null"], [("output_dir", None)]),
+        (["--val-set-size", "7"], [("val_set_size", 7)]),
         ([], []),
     ],
 )
@@ -46,7 +61,16 @@ def test_words_become_overrides(words, expected):
 
 
 @pytest.mark.parametrize(
-    "words", [["1e-5"], ["--seed"], ["--seed", "--sample-packing"], ["--"], ["-s"]]
+    "words",
+    [
+        ["--no-evaluation-strategy"],
+        ["--no-seed"],
+        ["1e-5"],
+        ["--seed"],
+        ["--seed", "--sample-packing"],
+        ["--"],
+        ["-s"],
+    ],
 )
 def test_words_that_fit_nothing_are_a_usage_error(words):
     with pytest.raises(click.UsageError):
@@ -56,6 +80,23 @@ def test_words_that_fit_nothing_are_a_usage_error(words):
 def test_a_flag_does_not_swallow_a_stray_word():
     with pytest.raises(click.UsageError, match="`x` belongs to no option"):
         parse_overrides(["--sample-packing", "x"])
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("--strict-key", "--strict-keys"), ("--jsn", "--json"), ("--lenien", "--lenient")],
+)
+@pytest.mark.parametrize("before", [True, False])
+def test_a_slip_in_an_option_of_the_command_is_answered_with_it(word, meant, before):
+    words = [word, "run.yaml"] if before else ["run.yaml", word]
+    result = CliRunner().invoke(validate, words)
+    assert result.exit_code == 2
+    assert f"There is no option `{word}`. Did you mean `{meant}`?" in result.output
+
+
+def test_a_slip_in_a_key_is_no_option():
+    result = CliRunner().invoke(validate, ["run.yaml", "--learning-rat"])
+    assert "`--learning-rat` needs a value" in result.output
 
 
 def test_a_command_keeps_its_own_options():

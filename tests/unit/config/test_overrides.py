@@ -1,5 +1,6 @@
 import pytest
 
+from tunesmith.config.flat import leaves, to_flat
 from tunesmith.config.overrides import Override, parse_value
 from tunesmith.config.read import load
 from tunesmith.errors import ConfigError
@@ -78,3 +79,122 @@ def test_the_callers_mapping_is_left_as_it_was():
     given = {**RIGHT, "datasets": [dict(entry) for entry in RIGHT["datasets"]]}
     load(given, {"datasets.0.path": "z"})
     assert given == RIGHT
+
+
+def written(tmp_path, text: str) -> str:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "base_model: m\nlearning_rate: 1e-4\nmicro_batch_size: 1\noutput_dir: o\n" + text
+    )
+    return str(path)
+
+
+DATA = "datasets:\n  - {path: a, type: alpaca}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "key", "value"),
+    [
+        (
+            "evaluation_strategy: epoch\nval_set_size: 1\n",
+            {"eval_strategy": "no"},
+            "eval_strategy",
+            "no",
+        ),
+        (
+            "eval_strategy: epoch\nval_set_size: 1\n",
+            {"evaluation_strategy": "no"},
+            "eval_strategy",
+            "no",
+        ),
+        ("flash_attention: true\n", {"attn_implementation": "sdpa"}, "attn_implementation", "sdpa"),
+        ("attn_implementation: sdpa\n", {"flash_attention": True}, "attn_implementation", None),
+        ("attn_implementation: sdpa\n", {"flash_attention": False}, "attn_implementation", "sdpa"),
+        ("sdp_attention: true\n", {"eager_attention": True}, "attn_implementation", "eager"),
+        ("load_4bit: true\n", {"load_in_4bit": False}, "load_in_4bit", False),
+        ("load_in_4bit: true\n", {"load_4bit": False}, "load_in_4bit", False),
+        ("float16: true\n", {"fp16": False}, "fp16", False),
+        ("float32: true\n", {"bf16": True}, "bf16", True),
+        (
+            "evaluation_strategy: epoch\nval_set_size: 1\n",
+            {"eval_strategy": None},
+            "eval_strategy",
+            None,
+        ),
+    ],
+)
+def test_an_override_wins_over_the_other_spelling_in_the_file(
+    tmp_path, text, overrides, key, value
+):
+    loaded = load(written(tmp_path, DATA + text), overrides)
+    flat = to_flat(loaded.config, all=True)
+    assert flat[key] == value or (value is None and flat[key] == leaves()[key].default)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        DATA,
+        "dataset: {path: a, type: alpaca}\n",
+        "datasets: {path: a, type: alpaca}\n",
+        "datasets: a\n",
+        "pretraining_dataset: a\nmax_steps: 3\n",
+    ],
+)
+def test_data_of_the_command_line_wins_over_any_spelling_in_the_file(tmp_path, text):
+    entry = {"path": "mine", "type": "alpaca"}
+    for key, value in (("dataset", entry), ("datasets", [entry])):
+        loaded = load(written(tmp_path, text), {key: value})
+        assert [one.path for one in loaded.config.data.datasets] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["dataset: {path: a, type: x}\n", "datasets: {path: a, type: x}\n", "datasets: [a]\n"],
+)
+def test_entries_have_numbers_in_any_spelling(tmp_path, text):
+    loaded = load(written(tmp_path, text), {"datasets.0.type": "alpaca"})
+    (entry,) = loaded.config.data.datasets
+    assert (entry.path, entry.type) == ("a", "alpaca")
+
+
+@pytest.mark.parametrize(
+    ("inside", "overrides", "field", "value"),
+    [
+        ("train_on_split: a", {"datasets.0.split": "b"}, "split", "b"),
+        ("split: a", {"datasets.0.train_on_split": "b"}, "split", "b"),
+        (
+            "type: chat_template, message_field_role: from",
+            {"datasets.0.message_property_mappings.role": "who"},
+            "message_property_mappings",
+            {"role": "who"},
+        ),
+    ],
+)
+def test_an_override_of_an_entry_wins_too(tmp_path, inside, overrides, field, value):
+    kind = "" if "type" in inside else ", type: alpaca"
+    path = written(tmp_path, f"datasets:\n  - {{path: a, {inside}{kind}}}\n")
+    assert getattr(load(path, overrides).config.data.datasets[0], field) == value
+
+
+def test_an_argument_of_bitsandbytes_wins_inside_its_block_alone(tmp_path):
+    adapter = "adapter: qlora\nload_in_4bit: true\nlora_target_linear: true\n"
+    block = "bnb_config_kwargs: {bnb_4bit_quant_type: nf4, bnb_4bit_use_double_quant: false}\n"
+    path = written(tmp_path, DATA + adapter + block)
+    loaded = load(path, {"bnb_4bit_quant_type": "fp4"})
+    assert to_flat(loaded.config)["bnb_config_kwargs"] == {
+        "bnb_4bit_quant_type": "fp4",
+        "bnb_4bit_use_double_quant": False,
+    }
+
+
+def test_a_block_that_an_override_opens_stands_on_the_command_line(tmp_path):
+    path = written(tmp_path, "datasets:\n  - {path: a, type: chat_template}\n")
+    human, beta = Override("datasets.0.roles.user", ["human"]), Override("trl.beta", 0.1)
+    loaded = load(path, [human, beta])
+    assert str(loaded.sources["datasets.0.roles"]) == "command line"
+    assert next(text for text in loaded.notices if "trl" in text).startswith("command line: ")
+    for wrong in (Override("datasets.0.roles.user", 3), Override("special_tokens.pad", "x")):
+        with pytest.raises(ConfigError) as caught:
+            load(path, [wrong])
+        assert {problem.place for problem in caught.value.problems} == {"command line"}

@@ -225,8 +225,10 @@ def test_a_plugin_adds_a_format_by_name(write, tmp_path, monkeypatch):
 
 
 def test_a_plugin_that_cannot_be_imported_is_a_problem(write):
-    (found,) = problems(write(RIGHT + "plugins: [no_such_module_at_all]\n"))
-    assert (found.code, found.key, found.line) == ("refused", "plugins", 10)
+    text = RIGHT + "plugins:\n  - json.tool\n  - no_such_module_at_all\n"
+    first, second = problems(write(text))
+    assert (first.code, first.key, first.line) == ("refused", "plugins.0", 11)
+    assert (second.code, second.key, second.line) == ("refused", "plugins.1", 12)
 
 
 scalars = st.one_of(
