@@ -145,25 +145,42 @@ DEAD: tuple[Mapping[str, Any], ...] = (
     {"streaming": True},
     {"shuffle_merged_datasets": True},
     {"datasets": [{**BASE["datasets"][0], "roles_to_train": ["assistant"]}]},
+    {"datasets": [{"path": "GROUND/instructions.jsonl", "type": "alpaca"}]},
+    {"val_set_size": None, "test_datasets": [dict(BASE["datasets"][0])]},
 )
 """Runs among which each of those keys has one in which it does nothing."""
 
 
+def matters(flat: str, keys: Mapping[str, Any]) -> bool:
+    """Whether the schema says that the key has an effect in the run of these keys."""
+    config = from_flat(dotted(placed(keys, Path(), Path())))
+    leaf = leaves()[flat]
+    if not leaf.parent:
+        return leaf.has_effect(config)
+    return leaf.has_effect(config, getattr(config.data, leaf.parent)[0])
+
+
+def dead_runs(flat: str, value: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The keys of runs without and with a key, an entry's among the held-out ones too."""
+    for more in DEAD:
+        for name in dict.fromkeys((flat, flat.replace("datasets[]", "test_datasets[]"))):
+            keys = {name: v for name, v in {**BASE, **more}.items() if v is not None}
+            with_it = copy.deepcopy(keys)
+            put(with_it, name, value)
+            is_there = "[]" not in name or name.partition("[]")[0] in keys
+            if is_there and not matters(name, with_it):
+                yield keys, with_it
+
+
 @pytest.mark.parametrize("flat", sorted(WHEN))
 def test_a_key_has_an_effect_where_it_says_so(flat: str) -> None:
-    keys = placed(WHEN[flat].keys(BASE, changed=True), Path(), Path())
-    assert leaves()[flat].info.when(from_flat(dotted(keys)))
+    assert matters(flat, WHEN[flat].keys(BASE, changed=True))
 
 
 @pytest.mark.parametrize("flat", sorted(WHEN))
 def test_a_key_does_nothing_where_it_says_so(flat: str, watched: Watched) -> None:
-    when, value = leaves()[flat].info.when, WHEN[flat].value
-    for more in DEAD:
-        keys = {name: v for name, v in {**BASE, **more}.items() if v is not None}
-        with_it = copy.deepcopy(keys)
-        put(with_it, flat, value)
-        if not when(from_flat(dotted(placed(with_it, Path(), Path())))):
-            before, after = watched(keys, judged=False), watched(with_it, judged=False)
-            assert changed(before, after) == set()
-            return
+    for keys, with_it in dead_runs(flat, WHEN[flat].value):
+        before, after = watched(keys, judged=False), watched(with_it, judged=False)
+        assert changed(before, after) == set()
+        return
     pytest.fail(f"no run is known in which {flat} does nothing")

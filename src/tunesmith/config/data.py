@@ -2,91 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
+from tunesmith.config.inline import InlineFormat
 from tunesmith.config.section import Section, key
-from tunesmith.config.when import is_weighted, keeps_order, reads_prompts
+from tunesmith.config.when import (
+    is_mixed,
+    is_typed,
+    is_weighted,
+    keeps_order,
+    reads_prompts,
+    reads_styles,
+    reads_turns,
+)
 
 TrainOn = Literal["turn", "all", "last", "none"]
 
-
-class InlineFormat(Section):
-    """A data set's ``type`` written out as a mapping."""
-
-    may_be_blank = frozenset(
-        {
-            *("system_prompt", "system_format", "format", "no_input_format"),
-            *("prompt_format", "chosen_format", "rejected_format", "completion_format"),
-        }
-    )
-
-    system_prompt: str = key(
-        "", "System text of every row.", readers="tunesmith.data.formats.inline"
-    )
-    system_format: str = key(
-        "{system}", "How the system text is set.", readers="tunesmith.data.formats.inline"
-    )
-    field_system: str | None = key(
-        None, "Field of the row's own system text.", readers="tunesmith.data.formats.inline"
-    )
-    field_instruction: str = key(
-        "instruction", "Field of the instruction.", readers="tunesmith.data.formats.inline"
-    )
-    field_input: str = key("input", "Field of the input.", readers="tunesmith.data.formats.inline")
-    field_output: str = key(
-        "output", "Field of the answer.", readers="tunesmith.data.formats.inline"
-    )
-    format: str | None = key(
-        None, "The prompt where the row has an input.", readers="tunesmith.data.formats.inline"
-    )
-    no_input_format: str | None = key(
-        None, "The prompt where it has none.", readers="tunesmith.data.formats.inline"
-    )
-    field_prompt: str | None = key(
-        None,
-        "Preference rows: field of the prompt (`prompt`).",
-        readers="tunesmith.data.formats.pairs",
-    )
-    field_chosen: str | None = key(
-        None,
-        "Field of the better answer (`chosen`).",
-        readers="tunesmith.data.formats.pairs",
-    )
-    field_rejected: str | None = key(
-        None,
-        "Field of the worse answer (`rejected`).",
-        readers="tunesmith.data.formats.pairs",
-    )
-    field_completion: str | None = key(
-        None,
-        "Rows that are judged: field of the answer (`completion`).",
-        readers="tunesmith.data.formats.judged",
-    )
-    field_label: str | None = key(
-        None,
-        "Field that says whether it is a good one (`label`).",
-        readers="tunesmith.data.formats.judged",
-    )
-    prompt_format: str | None = key(
-        None,
-        "How the prompt is set: `{prompt}`, and `{system}` if it has one.",
-        readers="tunesmith.data.formats.pairs",
-    )
-    chosen_format: str | None = key(
-        None,
-        "How the better answer is set (`{chosen}`).",
-        readers="tunesmith.data.formats.pairs",
-    )
-    rejected_format: str | None = key(
-        None,
-        "How the worse answer is set (`{rejected}`).",
-        readers="tunesmith.data.formats.pairs",
-    )
-    completion_format: str | None = key(
-        None,
-        "How the judged answer is set (`{completion}`).",
-        readers="tunesmith.data.formats.judged",
-    )
+# When a key of an entry has an effect. Those that choose what trains are errors where they do not.
+TURNS: dict[str, Any] = {"when": reads_turns, "why": "only chat data (`chat_template`) reads it"}
+CHOICE: dict[str, Any] = {**TURNS, "alters_training": True}
+PAIRS: dict[str, Any] = {
+    "when": is_typed("dpo.chat_template", "orpo.chat_template"),
+    "why": "only pairs of conversations (`rl: dpo` with `chat_template`) read it",
+}
+STEPS: dict[str, Any] = {
+    "when": is_typed("stepwise_supervised"),
+    "why": "only `type: stepwise_supervised` reads it",
+}
+DRAWN: dict[str, Any] = {
+    "when": is_typed("_synthetic"),
+    "why": "only `type: _synthetic` reads it",
+}
 
 
 class DatasetEntry(Section):
@@ -152,37 +98,53 @@ class DatasetEntry(Section):
         "Share of an epoch's samples that this data set gets; the others have 1.",
         le=1_000_000,
         gt=0,
+        when=is_mixed,
+        why="held-out data is read once, as it is",
         readers="tunesmith.runs.streams",
     )
     repeats: float = key(
         1.0,
         "How often an epoch sees this data set; 0.5 is half of it, another half each epoch.",
-        when=lambda c: not c.data.streaming,
-        why="a stream is read from its start to its end",
+        when=lambda entry, c: is_mixed(entry, c) and not c.data.streaming,
+        why="held-out data and streams are read once, from start to end",
         le=1_000_000,
         gt=0,
         readers="tunesmith.runs.streams",
     )
     field: str | None = key(
-        None, "Field of the text (`completion`).", readers="tunesmith.data.formats.options"
+        None,
+        "Field of the text (`completion`).",
+        when=is_typed("completion"),
+        why="only `type: completion` reads it",
+        alters_training=True,
+        readers="tunesmith.data.formats.options",
     )
     text_column: str | None = key(
-        None, "Field of the text (`pretrain`).", readers="tunesmith.data.formats.options"
+        None,
+        "Field of the text (`pretrain`).",
+        when=is_typed("pretrain"),
+        why="only `type: pretrain` reads it",
+        alters_training=True,
+        readers="tunesmith.data.formats.options",
     )
     conversation: str | None = key(
         None,
         "Prompt style of `alpaca` and its relatives: instruct, chat, chatml, phi.",
+        when=reads_styles,
+        why="only `alpaca` and its relatives read it, where the type names no style",
+        alters_training=True,
         readers="tunesmith.data.formats.options",
     )
     field_chosen: str = key(
-        "chosen", "Field of the better answer.", readers="tunesmith.data.formats.options"
+        "chosen", "Field of the better answer.", **PAIRS, readers="tunesmith.data.formats.options"
     )
     field_rejected: str = key(
-        "rejected", "Field of the worse answer.", readers="tunesmith.data.formats.options"
+        "rejected", "Field of the worse answer.", **PAIRS, readers="tunesmith.data.formats.options"
     )
     step_separator: str = key(
         "\n",
         "What ends each step (`stepwise_supervised`).",
+        **STEPS,
         readers="tunesmith.data.formats.options",
     )
     max_completion_length: int | None = key(
@@ -190,16 +152,21 @@ class DatasetEntry(Section):
         "Tokens that are kept of all steps.",
         le=1_000_000_000,
         ge=1,
+        **STEPS,
         readers="tunesmith.data.formats.options",
     )
     train_on_last_step_only: bool = key(
-        False, "Use the label of the last step alone.", readers="tunesmith.data.formats.options"
+        False,
+        "Use the label of the last step alone.",
+        **STEPS,
+        readers="tunesmith.data.formats.options",
     )
     length: int = key(
         1000,
         "Rows that are drawn (`_synthetic`).",
         le=1_000_000_000,
         ge=1,
+        **DRAWN,
         readers="tunesmith.data.formats.synthetic",
     )
     sequence_length: int | None = key(
@@ -207,6 +174,7 @@ class DatasetEntry(Section):
         "Tokens of a drawn row; `sequence_len` when left out.",
         le=100_000_000,
         ge=2,
+        **DRAWN,
         readers="tunesmith.data.formats.synthetic",
     )
     min_input_id: int = key(
@@ -214,6 +182,7 @@ class DatasetEntry(Section):
         "The lowest id that is drawn.",
         le=2_000_000_000,
         ge=0,
+        **DRAWN,
         readers="tunesmith.data.formats.synthetic",
     )
     max_input_id: int | None = key(
@@ -221,6 +190,7 @@ class DatasetEntry(Section):
         "One more than the highest; the vocabulary when left out.",
         le=2_000_000_000,
         ge=1,
+        **DRAWN,
         readers="tunesmith.data.formats.synthetic",
     )
     seed: int = key(
@@ -228,83 +198,103 @@ class DatasetEntry(Section):
         "What the ids are drawn from.",
         le=4_294_967_295,
         ge=0,
+        **DRAWN,
         readers="tunesmith.data.formats.synthetic",
     )
     field_messages: str = key(
-        "messages", "Field of the turns.", readers="tunesmith.data.formats.options"
+        "messages", "Field of the turns.", **TURNS, readers="tunesmith.data.formats.options"
     )
-    field_tools: str = key("tools", "Field of the tools.", readers="tunesmith.data.formats.options")
+    field_tools: str = key(
+        "tools", "Field of the tools.", **TURNS, readers="tunesmith.data.formats.options"
+    )
     message_property_mappings: dict[str, str] | None = key(
-        None, "Template key -> row key, for each turn.", readers="tunesmith.data.formats.options"
+        None,
+        "Template key -> row key, for each turn.",
+        **CHOICE,
+        readers="tunesmith.data.formats.options",
     )
     message_field_training: str | None = key(
-        None, "Key of a turn's own wish to train.", readers="tunesmith.data.formats.options"
+        None,
+        "Key of a turn's own wish to train.",
+        **CHOICE,
+        readers="tunesmith.data.formats.options",
     )
     message_field_training_detail: str | None = key(
         None,
         "Key of a turn's spans: `[{begin_offset, end_offset, train}]`, characters of the content.",
+        **CHOICE,
         readers="tunesmith.data.formats.options",
     )
     message_field_weight: str | None = key(
         None,
         "Key of a turn's weight in the loss; 0 does not train.",
+        **CHOICE,
         readers="tunesmith.data.formats.options",
     )
     field_system: str = key(
         "system",
         "Field of a row's system text, for rows whose turns begin with none.",
+        **TURNS,
         readers="tunesmith.data.formats.options",
     )
     field_thinking: str | None = key(
         None,
         "Key of a turn's reasoning in the rows; `reasoning_content` when left out.",
+        **TURNS,
         readers="tunesmith.data.formats.options",
     )
     template_thinking_key: str | None = key(
         None,
         "Key of a turn's reasoning in the template; `reasoning_content` when left out.",
+        **TURNS,
         readers="tunesmith.data.formats.options",
     )
     split_thinking: bool = key(
         False,
         "Take `<think>...</think>` out of answers into the key of their reasoning.",
+        **CHOICE,
         readers="tunesmith.data.formats.options",
     )
     roles: dict[str, list[str]] | None = key(
         None,
         "Template role -> names in the rows.",
+        **CHOICE,
         readers="tunesmith.data.formats.options tunesmith.runs.prepare",
     )
     roles_to_train: list[str] | None = key(
         None,
         "Roles whose turns train; `[assistant]` when left out.",
+        **CHOICE,
         readers="tunesmith.runs.prepare",
     )
     turns_to_train: Literal["all", "last"] = key(
         "all",
         "Of the turns that would train: all, or the last one alone.",
+        **CHOICE,
         readers="tunesmith.runs.prepare",
     )
     train_on_eos: TrainOn | None = key(
         None,
         "Which ends of turn train: of trained turns, all, the last, none.",
+        **CHOICE,
         readers="tunesmith.runs.prepare",
     )
     train_on_eot: TrainOn | None = key(
-        None, "The same for `eot_tokens`.", readers="tunesmith.runs.prepare"
+        None, "The same for `eot_tokens`.", **CHOICE, readers="tunesmith.runs.prepare"
     )
     drop_system_message: bool = key(
-        False, "Leave system turns out.", readers="tunesmith.data.formats.options"
+        False, "Leave system turns out.", **CHOICE, readers="tunesmith.data.formats.options"
     )
     chat_template: str | None = key(
-        None, "This data set's own template.", readers="tunesmith.runs.prepare"
+        None, "This data set's own template.", **CHOICE, readers="tunesmith.runs.prepare"
     )
     chat_template_jinja: str | None = key(
-        None, "Its text or file.", readers="tunesmith.runs.prepare"
+        None, "Its text or file.", **CHOICE, readers="tunesmith.runs.prepare"
     )
     history: Literal["whole", "expand", "last"] | None = key(
         None,
         "Where a template changes earlier turns: `expand` to a sample a turn, or train the `last`.",
+        **CHOICE,
         readers="tunesmith.runs.prepare",
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tunesmith.catalog import PROMPT_STYLES, STYLED_FORMATS
-from tunesmith.config.data import InlineFormat
+from tunesmith.config.inline import InlineFormat
 from tunesmith.registry import registry
 
 _FAMILIES: Final = {
@@ -39,6 +39,8 @@ TEMPLATED: Final = (
     *("bradley_terry.chat_template", "prompts", "ebft."),
 )
 """How the names of formats begin whose rows are turns for a chat template."""
+
+_UNTURNED: Final = (*("ebft.ebft_strided_structured.transform", "ebft.ebft_pretrain.transform"),)
 
 _COMPARED: Final = (
     *("dpo", "orpo", "kto", "bradley_terry", "stepwise_supervised", "prompts"),
@@ -74,6 +76,11 @@ def _without_style(kind: str) -> str:
     """``alpaca`` for ``alpaca:chat``."""
     name, colon, style = kind.partition(":")
     return name if colon and name in STYLED_FORMATS and style in PROMPT_STYLES else kind
+
+
+def is_templated(name: str) -> bool:
+    """Whether the format's rows are turns for a chat template; False for one that is not known."""
+    return name.startswith(TEMPLATED) and name not in _UNTURNED
 
 
 def type_names() -> list[str]:

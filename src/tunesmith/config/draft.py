@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,11 @@ def flat_of(path: Sequence[str | int]) -> str:
     return ".".join(parts).replace(".[]", "[]")
 
 
+def put_at(problem: Problem, place: Place) -> Problem:
+    """The problem with a place's file, line and column."""
+    return replace(problem, file=place.source, line=place.line, column=place.column)
+
+
 @dataclass(frozen=True, slots=True)
 class Rewrite:
     """What stands for an old key today: the keys of ``new``, with their values, in the place of
@@ -51,11 +57,21 @@ class Switched:
     place: Place
 
 
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """A key that asks for something and does nothing: where it stood, and the notice of it."""
+
+    path: Path
+    place: Place
+    text: str
+
+
 @dataclass(slots=True)
 class Draft:
     """Plain values that are being read. Steps change it in place, and say what they did.
 
-    ``source`` names where values come from that have no place of their own. ``rewrites`` holds what
+    ``source`` names where values come from that have no place of their own. ``idle`` holds the keys
+    that do nothing (they become notices, or problems). ``rewrites`` holds what
     became of old keys, in order, ``switched`` what plugins ask for. ``removed`` holds the keys that
     were taken out because something is wrong with them, ``silenced`` those that other rules would
     judge because of what is not built. ``meant`` holds where the values of misspelt keys were to
@@ -71,6 +87,7 @@ class Draft:
     notices: list[tuple[int, str]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     deferred: list[str] = field(default_factory=list)
+    idle: list[Idle] = field(default_factory=list)
     rewrites: list[Rewrite] = field(default_factory=list)
     switched: list[Switched] = field(default_factory=list)
     removed: set[str] = field(default_factory=set)
@@ -95,19 +112,16 @@ class Draft:
 
     def placed(self, problem: Problem, path: Path) -> Problem:
         """The problem with file, line and column of the value at ``path``."""
-        place = self.place(path)
-        return replace(
-            problem,
-            key=problem.key or dotted_path(path),
-            file=place.source,
-            line=place.line,
-            column=place.column,
-        )
+        return put_at(replace(problem, key=problem.key or dotted_path(path)), self.place(path))
 
     def notice(self, path: Path, text: str) -> None:
         """Note what was done with the value at ``path``, so that the user hears of it."""
         place = self.place(path)
         self.notices.append((place.line or 0, f"{place}: {text}"))
+
+    def left_out(self, path: Path, text: str) -> None:
+        """Note that the value at ``path`` asks for something and does nothing."""
+        self.idle.append(Idle(path, self.place(path), text))
 
     def get(self, path: Path) -> Any:
         """The value at a path, or None where there is nothing."""
@@ -150,8 +164,13 @@ class Draft:
         place, value = self.place(old), self.get(old)
         inside, words = self.places.below(old), self.old_booleans.below(old)
         inside.pop((), None)  # the old key's own place, which each new key gets
-        self.rewrites.append(Rewrite(old, value, dict(new), f"{place}: {text}"))
-        self.notices.append((place.line or 0, f"{place}: {text}"))
+        # Copied together: what only moves is one object in both, and no later step changes them.
+        then, now = copy.deepcopy((value, dict(new)))
+        self.rewrites.append(Rewrite(old, then, now, f"{place}: {text}"))
+        if new:
+            self.notices.append((place.line or 0, f"{place}: {text}"))
+        else:
+            self.left_out(old, text)
         if old not in new:
             self.drop(old)
         for path, wanted in new.items():

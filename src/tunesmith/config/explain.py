@@ -137,7 +137,7 @@ def _with_value(
     source = str(loaded.sources.get(written_as, loaded.sources[top.flat]))
     if leaf.info.when is None:
         effect = "always read"
-    elif leaf.info.when(loaded.config):
+    elif _has_effect(leaf, written_as, loaded):
         effect = "read in this config"
     else:
         effect = f"has no effect here: {leaf.info.why}"
@@ -153,6 +153,17 @@ def _with_value(
         effect=effect,
         deferred=tuple(waiting),
     )
+
+
+def _has_effect(leaf: Leaf, key: str, loaded: LoadedConfig) -> bool:
+    """Whether the key matters in the config; an entry's key without a number, in any entry."""
+    if not leaf.parent:
+        return leaf.has_effect(loaded.config)
+    outer = leaves()[leaf.parent]
+    blocks = getattr(getattr(loaded.config, outer.section), outer.field)
+    number = key.removeprefix(f"{outer.flat}.").partition(".")[0]
+    asked = blocks[int(number) : int(number) + 1] if number.isdigit() else blocks
+    return any(leaf.has_effect(loaded.config, block) for block in asked)
 
 
 def _step(value: Any, part: str) -> Any:

@@ -42,6 +42,15 @@ class Leaf:
         """Whether the key must be given."""
         return self.default is PydanticUndefined
 
+    def has_effect(self, config: Any, block: Section | None = None) -> bool:
+        """Whether the key matters in a ``RunConfig`` (or what looks like one); ``block`` is the
+        entry or block that it lies in.
+        """
+        when = self.info.when
+        if when is None:
+            return True
+        return when(block, config) if self.parent else when(config)
+
 
 def key_info(declared: FieldInfo) -> KeyInfo:
     """What ``key(...)`` remembered of a field."""

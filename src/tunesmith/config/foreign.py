@@ -21,10 +21,13 @@ for what is so anyway, None where no value of ours says the same."""
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """How to read the value of a word, and what is to be known where nothing is to be written."""
+    """How to read the value of a word: ``said`` is to be known where no value of ours says the
+    same, ``so`` is why the key can go where it asks for nothing else.
+    """
 
     convert: Convert
     said: str
+    so: str
 
 
 def foreign(block: str, word: str) -> Foreign | None:
@@ -196,8 +199,16 @@ def _off_is(*, nothing: tuple[Any, ...]) -> Convert:
     return convert
 
 
-def _table(*rows: tuple[str, Convert, str]) -> Mapping[str, Foreign]:
-    return {plain(word): Foreign(how, said) for words, how, said in rows for word in words.split()}
+Row = tuple[str, Convert, str] | tuple[str, Convert, str, str]
+"""Words, how their value is read, what is to be known, and why they can go."""
+
+
+def _table(*rows: Row) -> Mapping[str, Foreign]:
+    found = {}
+    for words, how, said, *so in rows:
+        read = Foreign(how, said, so[0] if so else "it asks for what is so anyway")
+        found |= {plain(word): read for word in words.split()}
+    return found
 
 
 _PROMPTS = "prompts do not train unless `train_on_inputs: true`"
@@ -206,6 +217,7 @@ _TABLES: Mapping[str, Mapping[str, Foreign]] = {
         (
             "train_on_responses_only completion_only_loss assistant_only_loss mask_prompt",
             _answers_only,
+            _PROMPTS,
             _PROMPTS,
         ),
         ("min_lr", _least_rate, "it is a share of `learning_rate`"),
@@ -217,7 +229,12 @@ _TABLES: Mapping[str, Mapping[str, Foreign]] = {
         ("quantization_bit", _bits, "`load_in_4bit: true` or `load_in_8bit: true`"),
         ("lora use_peft", _lora_switch, "`adapter: lora`, or no `adapter` at all"),
         ("qlora", _qlora_switch, "`adapter: qlora` with `load_in_4bit: true`"),
-        ("full_finetuning", _full_switch, "all weights train where `adapter` is not set"),
+        (
+            "full_finetuning",
+            _full_switch,
+            "all weights train where `adapter` is not set",
+            "all weights train where `adapter` is not set",
+        ),
         ("peft_type finetuning_type", _kind_of_tuning, "all weights train without `adapter`"),
         (
             "peft_config lora_config",
@@ -236,14 +253,20 @@ _TABLES: Mapping[str, Mapping[str, Foreign]] = {
         (
             "attention attn flash_attn",
             _attention,
-            "the machine decides: flash kernels on a GPU",
+            "`eager`, `sdpa` or nothing",
+            "the machine decides, flash kernels on a GPU",
         ),
         ("resume", _resume, "or `auto_resume_from_checkpoints: true`"),
         ("do_eval", _off_is(nothing=(False,)), "give the rows that are held out: `0.05`"),
         ("push_to_hub", _off_is(nothing=(False,)), "it names the repository"),
         ("report_to", _off_is(nothing=("none", [])), "one key for each: `use_wandb`, `use_mlflow`"),
         ("adafactor", _off_is(nothing=(False,)), "`optimizer` takes a name"),
-        ("stage training_type method", _off_is(nothing=("sft",)), "supervised where it is not set"),
+        (
+            "stage training_type method",
+            _off_is(nothing=("sft",)),
+            "it names a method of preference or reinforcement learning",
+            "training is supervised where `rl` is not set",
+        ),
         ("pref_loss", _nothing_like_it, "it names the method: `dpo`, `orpo`, `simpo`"),
         (
             "logging_strategy",
@@ -274,7 +297,7 @@ _TABLES: Mapping[str, Mapping[str, Foreign]] = {
         ),
     ),
     "datasets[]": _table(
-        ("mask_prompt", _answers_of_entry, _PROMPTS),
+        ("mask_prompt", _answers_of_entry, _PROMPTS, _PROMPTS),
         ("tags", _tags, "`{role: ..., content: ...}`, and `roles` for other names of roles"),
         ("columns", _nothing_like_it, "`{role: ..., content: ...}`, or a `type` with its fields"),
     ),

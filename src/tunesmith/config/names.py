@@ -125,7 +125,7 @@ def _converted(
         draft.meant.add(target)
         return _and(fix, other.said), {}
     if not found:
-        return f"take it out: {other.said or 'it asks for what is so anyway'}", gone
+        return f"take it out: {other.so}", gone
     new = {(*path[:-1], key): value for key, value in found.items()}
     draft.meant |= new.keys()
     if any(draft.get(key) not in (None, value) for key, value in new.items()):

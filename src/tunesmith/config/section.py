@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-When = Callable[[Any], bool]
-"""A predicate on the whole ``RunConfig``: does this key have an effect there?"""
+When = Callable[..., bool]
+"""Does this key have an effect? A predicate on the whole ``RunConfig``; of a key in an entry or
+block, on that and the config."""
 
 
 def arms(annotation: Any) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from tunesmith.config.draft import Draft, dotted_path
+from tunesmith.config.draft import Draft, dotted_path, put_at
 from tunesmith.config.flat import top_leaves
 from tunesmith.config.kinds import inner_keys, plain_key, value_problem
 from tunesmith.config.tree import Path, Place, scalar
@@ -256,7 +256,7 @@ def take_unbuilt(
             continue
         for item in items:
             text = f"{item.flat} has no effect: {capability} is not switched on"
-            draft.notice(item.path, text)
+            draft.left_out(item.path, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +295,7 @@ def _judge_inner(draft: Draft, flat: str, path: Path, *, lenient: bool) -> None:
     if name in known:
         judge_value(draft, flat, path, value, lenient=lenient)
     elif f"{outer}.{name}" in _FSDP1_ONLY:
-        draft.notice(path, f"{key} is left out: {_FSDP1_ONLY[f'{outer}.{name}']}")
+        draft.left_out(path, f"{key} is left out: {_FSDP1_ONLY[f'{outer}.{name}']}")
     elif lenient:
         draft.notice(path, f"unknown key `{key}` is left out (--lenient)")
     else:
@@ -327,12 +327,9 @@ def _refuse(draft: Draft, capability: str, items: Sequence[_Asking]) -> None:
         f"not built yet: {name}",
         f"take out {', '.join(f'`{key}`' for key in gone)}",
         key=dotted_path(first.path),
-        file=first.place.source,
-        line=first.place.line,
-        column=first.place.column,
         edit=dict.fromkeys(gone, REMOVE),
     )
-    draft.problems.append(problem)
+    draft.problems.append(put_at(problem, first.place))
 
 
 def not_trained(name: str) -> str:

@@ -35,7 +35,7 @@ def test_all_keys_of_an_entry_are_kept():
         "name": "en",
         "text_column": "body",
         "skip": 7,
-        "type": "completion",
+        "type": "pretrain",
     }
     config = load({**BASE, "pretraining_dataset": [entry, "more.jsonl"]}).config
     first, second = config.data.datasets

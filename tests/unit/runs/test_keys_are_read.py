@@ -16,8 +16,9 @@ import pytest
 
 from tests import smallrun
 from tunesmith.config import read
-from tunesmith.config.data import DataSection, DatasetEntry, InlineFormat
+from tunesmith.config.data import DataSection, DatasetEntry
 from tunesmith.config.flat import leaves
+from tunesmith.config.inline import InlineFormat
 from tunesmith.config.schema import RunConfig
 from tunesmith.config.section import KeyInfo, Section
 from tunesmith.data.formats.options import FormatOptions

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 
 from tunesmith.config.checks.rule import Rule, conflict, missing, out_of_range
 from tunesmith.config.data import DatasetEntry
-from tunesmith.config.dataset_types import TEMPLATED, format_name
 from tunesmith.config.schema import RunConfig
 from tunesmith.errors import REMOVE, Problem
-from tunesmith.registry import registry
 
 
 def has_data(config: RunConfig) -> Iterator[Problem]:
@@ -106,40 +104,6 @@ def _template_text(prefix: str, choice: str | None, text: str | None) -> Iterato
         )
 
 
-def formats_fit(config: RunConfig) -> Iterator[Problem]:
-    """``completion`` alone reads ``field``; only chat data has turns to choose from."""
-    for key, entry in entries(config):
-        kind = format_name(entry.type)
-        if kind not in registry("formats"):
-            continue  # that is said by another rule
-        if entry.field is not None and kind != "completion":
-            yield conflict(
-                f"{key}.field",
-                f"is only read by `type: completion`, not by `{kind}`",
-                {f"{key}.field": REMOVE},
-            )
-        if kind.startswith(TEMPLATED):
-            continue
-        for name in _CHAT_ONLY:
-            if getattr(entry, name) is not None:
-                yield conflict(
-                    f"{key}.{name}",
-                    f"is only read by `type: chat_template`, not by `{kind}`",
-                    {f"{key}.{name}": REMOVE},
-                )
-
-
-_CHAT_ONLY = (
-    "message_property_mappings",
-    "message_field_training",
-    "roles",
-    "roles_to_train",
-    "train_on_eos",
-    "train_on_eot",
-    "history",
-)
-
-
 def packing_fits(config: RunConfig) -> Iterator[Problem]:
     """The shortest row that is kept fits into the longest that is allowed."""
     section = config.packing
@@ -169,6 +133,5 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("chat_template", "chat_template_jinja", "datasets", "test_datasets"), templates_have_text
     ),
-    Rule(("datasets", "test_datasets"), formats_fit),
     Rule(("min_sample_len", "sequence_len"), packing_fits),
 )

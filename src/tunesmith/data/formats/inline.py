@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tunesmith.config.data import InlineFormat
+from tunesmith.config.inline import InlineFormat
 from tunesmith.data.formats.fields import as_text, need, need_text, optional_text
 from tunesmith.data.formats.options import FormatOptions
 from tunesmith.data.formats.prompted import prompt_and_answer

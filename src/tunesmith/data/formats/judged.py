@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tunesmith.config.data import InlineFormat
+from tunesmith.config.inline import InlineFormat
 from tunesmith.data.formats.answers import need_answer, said, system_text, turn_text
 from tunesmith.data.formats.fields import need_flag, need_list, need_object, need_text
 from tunesmith.data.formats.inline import fill

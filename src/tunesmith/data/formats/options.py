@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tunesmith.config.data import DataSection, DatasetEntry, InlineFormat
+from tunesmith.config.data import DataSection, DatasetEntry
+from tunesmith.config.inline import InlineFormat
 
 
 def _default_properties() -> dict[str, str]:

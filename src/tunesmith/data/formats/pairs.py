@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tunesmith.config.data import InlineFormat
+from tunesmith.config.inline import InlineFormat
 from tunesmith.data.formats.answers import (
     first_of,
     need_answer,

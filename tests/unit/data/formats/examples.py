@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tunesmith.config.data import DataSection, DatasetEntry, InlineFormat
+from tunesmith.config.data import DataSection, DatasetEntry
 from tunesmith.config.dataset_types import format_name
+from tunesmith.config.inline import InlineFormat
 from tunesmith.data.formats.options import FormatOptions
 from tunesmith.data.formats.reference import DESCRIPTIONS
 from tunesmith.registry import registry
