@@ -100,7 +100,7 @@ def test_who_asks_while_the_model_is_written_gets_it(ground, whole, tmp_path):
 @pytest.mark.faults
 @pytest.mark.parametrize("tenths", [2, 5, 10, 20, 30])
 def test_sigterm_while_everything_is_imported(ground, tmp_path, figure, tenths):
-    """A command from nothing, as a shell starts it. Before Python runs, a signal is the system's."""
+    """As a shell starts it. Until Python has come to our first line, a signal is the system's."""
     path = write_yaml(tmp_path, config(ground, "lora"))
     command = [Path(sys.executable).with_name("tunesmith"), "train", path]
     started = time.monotonic()

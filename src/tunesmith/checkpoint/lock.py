@@ -40,7 +40,7 @@ def owning(output_dir: Path) -> Iterator[None]:
         _take(descriptor, path)
         with explaining_disk(path):
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            os.pwrite(descriptor, f"{os.getpid()} on {os.uname().nodename}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
@@ -51,7 +51,7 @@ def _take(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        owner = os.pread(descriptor, 300, 0).decode(errors="replace").strip() or "unknown"
         raise RunError(
             f"{path.parent} is in use by process {owner}",
             hint="wait for that run, stop it, or choose another output_dir",

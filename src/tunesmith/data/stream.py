@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tunesmith.data.ahead import Ahead
 from tunesmith.data.batch import Batch
 from tunesmith.data.collate import collate
 from tunesmith.data.mixing import PLAIN, Mixture, draw_epoch
@@ -185,6 +185,7 @@ class MapStream:
         self.step_bins = order.micro_batch * order.accumulation * mesh.data_size
         self._plans: OrderedDict[int, EpochPlan] = OrderedDict()
         self._lock = threading.RLock()
+        self._reading: dict[int, int] = {}  # thread -> the row that it reads now
         fitted = order.rule.fits_together(len(split)) and order.mixture.is_plain
         self._shapes = pack_shapes(split.lengths, order.rule) if fitted else None
         # Where the number of bins cannot differ between epochs, no plan is made to count steps.
@@ -200,7 +201,7 @@ class MapStream:
         """
         if self.order.workers < 1:
             return map(self.step_batches, range(step, self.steps))
-        return self._collate_ahead(step)
+        return Ahead(self.step_batches, self.order.workers, self._doing).run(step, self.steps)
 
     def step_batches(self, step: int) -> list[Batch]:
         """This rank's micro-batches of one step."""
@@ -333,18 +334,16 @@ class MapStream:
             ) from error
 
     def _collate(self, rows: Ints, index: tuple[int, int]) -> Batch:
-        return collate_rows([self._sample(row) for row in rows.tolist()], index, self.order)
-
-    def _collate_ahead(self, step: int) -> Iterator[list[Batch]]:
-        """The same batches in the same order, made by threads before they are asked for."""
-        pool = ThreadPoolExecutor(self.order.workers, thread_name_prefix="collate")
-        ahead: deque[Future[list[Batch]]] = deque()
+        thread = threading.get_ident()
+        samples = []
         try:
-            for number in range(step, self.steps):
-                ahead.append(pool.submit(self.step_batches, number))
-                if len(ahead) > self.order.workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+            for row in rows.tolist():
+                self._reading[thread] = row
+                samples.append(self._sample(row))
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            self._reading.pop(thread, None)
+        return collate_rows(samples, index, self.order)
+
+    def _doing(self) -> str:
+        rows = ", ".join(str(row) for row in sorted(self._reading.values()))
+        return f"prepared rows being read: {rows or 'none'}"

@@ -54,6 +54,7 @@ def describe(
         "adapter": plan.config.adapters.kind,
         "state": state.to_json(),
         "results": dict(evaluation),
+        "determinism": plan.determinism.value,
         "versions": dict(plan.environment.versions),
     }
 

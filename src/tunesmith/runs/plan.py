@@ -29,7 +29,7 @@ from tunesmith.runs.batches import accumulation, micro_batch
 from tunesmith.runs.choices import Chosen
 from tunesmith.runs.compile import choose_compile
 from tunesmith.runs.memory import Layout, choose_recompute
-from tunesmith.runs.precision import compute_dtype, weights_dtype
+from tunesmith.runs.precision import compute_dtype, determinism, weights_dtype
 from tunesmith.runs.streams import mixture_of
 
 
@@ -85,6 +85,7 @@ class RunPlan:
     warmup_steps: Chosen[int]
     evaluate: Chosen[str]
     save: Chosen[str]
+    determinism: Chosen[str]
 
     @property
     def treatment(self) -> Treatment:
@@ -179,6 +180,7 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
         warmup_steps=_warmup(config, stream.steps, guess=guess[1]),
         evaluate=_rhythm(cadence.evaluations, "held-out data", config.evaluation, guess),
         save=_rhythm(cadence.saves, "checkpoints", config.checkpoint, guess),
+        determinism=determinism(config, facts.environment),
     )
 
 

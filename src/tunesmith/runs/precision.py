@@ -53,3 +53,16 @@ def weights_dtype(config: RunConfig, compute: str) -> Chosen[str]:
 
 ROUNDED = ("adamw_torch", "adamw_torch_fused")
 """Optimizers whose bf16 form is ours and rounds stochastically."""
+
+
+def determinism(config: RunConfig, environment: Environment) -> Chosen[str]:
+    """How like two runs of this plan are: to the bit, or in their order of rows alone."""
+    keys = ("deterministic",)
+    if environment.device == "cpu":
+        why = "the same bits again, also when resumed, with as many threads and these libraries"
+        return Chosen("exact", why, keys)
+    if config.precision.deterministic:
+        why = "the same bits again on this kind of device, with these libraries"
+        return Chosen("exact", why, keys)
+    why = "the same rows in the same steps; kernels add up in any order (deterministic: true)"
+    return Chosen("same order", why, keys)

@@ -89,8 +89,8 @@ class Poison:
     def __init__(self, run, step):
         inner = run.objective.loss
 
-        def loss(policy, batch):
-            made = inner(policy, batch)
+        def loss(policy, batch, *more):
+            made = inner(policy, batch, *more)
             if batch.index[0] == step:
                 made.sums["tokens"] = made.sums["tokens"] * math.nan
             return made
