@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from tunesmith.data.words import find_table
 from tunesmith.errors import ModelError
 
 _CUT = "\N{REPLACEMENT CHARACTER}"
@@ -58,6 +59,7 @@ class Encoder:
         self.opening: tuple[int, ...] = tuple(whole[:start])
         self.closing: tuple[int, ...] = tuple(whole[start + len(bare) :])
         self._tokenizer.post_processor = None
+        self._table = find_table(self._tokenizer)
         self.vocabulary: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
         self.special: frozenset[str] = frozenset(
             token.content
@@ -67,6 +69,10 @@ class Encoder:
 
     def encode(self, text: str) -> Encoded:
         """The text's tokens, nothing added; ``UnicodeEncodeError`` for half a surrogate pair."""
+        if self._table is not None and (found := self._table.encode(text)) is not None:
+            ends = np.cumsum(found[1], dtype=np.int64)
+            starts = ends - np.asarray(found[1], dtype=np.int64)
+            return Encoded(np.asarray(found[0], dtype=np.int32), np.stack([starts, ends], axis=1))
         encoding = self._encoding(text)
         return Encoded(
             np.asarray(encoding.ids, dtype=np.int32),
@@ -75,7 +81,11 @@ class Encoder:
 
     def encode_each(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, tokenized by itself, nothing added; raises as ``encode``."""
-        return [self._encoding(text).ids for text in texts]
+        return [self._ids(text) for text in texts]
+
+    def _ids(self, text: str) -> list[int]:
+        found = self._table.encode(text) if self._table is not None else None
+        return found[0] if found is not None else self._encoding(text).ids
 
     def _encoding(self, text: str) -> Encoding:
         try:
