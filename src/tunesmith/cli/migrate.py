@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from tunesmith.checkpoint.durable import force_to_disk
+from tunesmith.cli.failure import show_error
 from tunesmith.config.migrate import Migration
 from tunesmith.config.migrate import migrate as migrate_text
 from tunesmith.config.read import read_text
@@ -23,38 +24,69 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("-w", "--write", is_flag=True, help="Write the files in place of a diff.")
-@click.option("--check", is_flag=True, help="Print names only; exit 2 if something is old.")
+@click.option("--check", is_flag=True, help="A line a file; exit 2 if one is old or broken.")
 def migrate(*, files: Sequence[str], write: bool, check: bool) -> int:
     """Rewrite the old keys of each FILE as today's: a diff, or with -w the file itself.
 
     Comments, order, quotes and empty lines stay. Keys that are wrong or not built stay too:
-    `tunesmith config validate` names those.
+    `tunesmith config validate` names those. With -w nothing is written if a FILE cannot be read.
     """
     if write and (check or STDIN in files):
         raise click.UsageError(
             f"--write cannot go with {'--check' if check else 'stdin, which has no file'}."
         )
-    found = [(file, migrate_text(*reversed(read_text(file)))) for file in files]
+    found, broken = _judged(files)
+    for file, error in broken:
+        if check:
+            click.echo(f"{file}: cannot be read: {error.message} ({error.where or file})")
+        else:
+            show_error(error)
+    if broken and write:
+        return int(ExitCode.WRONG_INPUT)
     for file, migration in found:
         _tell(file, migration, write=write, check=check)
+    left = any(migration.left for _, migration in found)
     old = any(migration.rewritten for _, migration in found)
-    return int(ExitCode.WRONG_INPUT if check and old else ExitCode.DONE)
+    is_wrong = broken or left or (check and old)
+    return int(ExitCode.WRONG_INPUT if is_wrong else ExitCode.DONE)
+
+
+def _judged(
+    files: Sequence[str],
+) -> tuple[list[tuple[str, Migration]], list[tuple[str, ConfigError]]]:
+    """Each file with what becomes of it, and those that cannot be read with the reason."""
+    found: list[tuple[str, Migration]] = []
+    broken: list[tuple[str, ConfigError]] = []
+    for file in files:
+        try:
+            found.append((file, migrate_text(*reversed(read_text(file)))))
+        except ConfigError as error:
+            broken.append((file, error))
+    return found, broken
 
 
 def _tell(file: str, migration: Migration, *, write: bool, check: bool) -> None:
-    number = len(migration.rewritten)
-    keys = f"{number} old key{'' if number == 1 else 's'}"
-    if not number:
+    number, n_left = len(migration.rewritten), len(migration.left)
+    if not number and not n_left:
         click.echo(f"{file}: nothing is old", err=not (write or check))
-    elif write:
-        replace_text(Path(file), migration.after)
-        click.echo(f"{file}: {keys} rewritten")
     elif check:
-        click.echo(f"{file}: {keys}")
-    else:
+        click.echo(f"{file}: {_keys(number + n_left)}")
+    elif number and write:
+        replace_text(Path(file), migration.after)
+        click.echo(f"{file}: {_keys(number)} rewritten")
+    elif number:
         for line in _diff(file, migration):
             click.echo(line)
-        click.echo(f"{file}: {keys}; `--write` rewrites them in the file", err=True)
+        click.echo(f"{file}: {_keys(number)}; `--write` rewrites them in the file", err=True)
+    if n_left and not check:
+        said = f"{file}: {_keys(n_left)} cannot be rewritten: an anchor shares what stands there"
+        click.echo(f"{said}, write it out by hand", err=True)
+        for line in migration.left:
+            click.echo(f"  {line}", err=True)
+
+
+def _keys(number: int) -> str:
+    return f"{number} old key{'' if number == 1 else 's'}"
 
 
 def _diff(file: str, migration: Migration) -> Iterator[str]:

@@ -5,43 +5,74 @@ Comments, order, quotes and line breaks stay, since only the words of the old ke
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith.config.draft import Draft, Rewrite, dotted_path
+from ruamel.yaml.error import YAMLError
+
+from tunesmith.config.draft import Draft, Rewrite
 from tunesmith.config.legacy import upgrade
 from tunesmith.config.read import read_old_booleans
-from tunesmith.config.splice import Span, Text, written
+from tunesmith.config.splice import Span, Text
 from tunesmith.config.tree import Path, read_tree
 from tunesmith.errors import ConfigError, Problem
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """A config's text before and after, and one line for each old key that was rewritten."""
+    """A config's text before and after, and one line for each old key that was rewritten.
+
+    ``left`` has a line for each that stays: an anchor shares it between places that differ.
+    """
 
     before: str
     after: str
     rewritten: tuple[str, ...]
+    left: tuple[str, ...] = ()
 
 
 def migrate(text: str, name: str) -> Migration:
-    """The same config in today's keys: it loads to the same values, without a notice of old ones.
+    """The same config in today's keys: it loads to the same values, without a notice of old ones
+    but for those in ``left``.
 
     Keys that are refused, unknown or not built stay as they are: loading the file names them.
 
     Raises:
-        ConfigError: the text is no YAML mapping, or an old key stands where it cannot be rewritten
-            (shared by several places through an anchor).
+        ConfigError: the text is no YAML mapping.
     """
     draft = _upgraded(text, name)
+    after = _replayed(text, draft.rewrites)
+    left = _old_in(after, draft)
+    if left is None or left:
+        after = text
+        for rewrite in draft.rewrites:
+            changed = _replayed(after, [rewrite])
+            after = after if _old_in(changed, draft) is None else changed
+        left = _old_in(after, draft) or []
+    stays = {rewrite.old for rewrite in left}
+    rewritten = (rewrite.said for rewrite in draft.rewrites if rewrite.old not in stays)
+    return Migration(text, after, tuple(rewritten), tuple(rewrite.said for rewrite in left))
+
+
+def _replayed(text: str, rewrites: Sequence[Rewrite]) -> str:
+    """The text after the rewrites, or the text itself where there is no place for one of them."""
     document = Text(text)
-    for rewrite in draft.rewrites:
-        _replay(document, rewrite)
-    if draft.rewrites:
-        _require_same(draft, document.text, name)
-    return Migration(text, document.text, tuple(rewrite.said for rewrite in draft.rewrites))
+    try:
+        for rewrite in rewrites:
+            _replay(document, rewrite)
+    except (LookupError, ValueError, YAMLError):
+        return text
+    return document.text
+
+
+def _old_in(after: str, draft: Draft) -> list[Rewrite] | None:
+    """What is still old in a text that means what the draft means; None if it means another."""
+    try:
+        again = _upgraded(after, draft.source)
+    except ConfigError:
+        return None
+    return again.rewrites if again.values == draft.values else None
 
 
 def _upgraded(text: str, name: str) -> Draft:
@@ -93,7 +124,7 @@ def _exchange(document: Text, rewrite: Rewrite, beside: dict[str, Any], raw: str
         document.remove((*around, name))  # there, but empty
     path, value = next(iter(rewrite.new.items()))
     if path[:-1] == around and path[-1] in beside:
-        document.rename(rewrite.old, written(path[-1]))
+        document.rename(rewrite.old, str(path[-1]))
         _change(document, path, document.find(path), value)
         del beside[str(path[-1])]
         if beside:
@@ -123,10 +154,10 @@ def _change(document: Text, path: Path, span: Span | None, value: Any) -> None:
         _change_inside(document, path, value.items())
     elif isinstance(value, dict) and isinstance(path[-1], int) and not _in_brackets(document, path):
         (name, first), *_ = value.items()
-        document.change(path, f"{name}: {written(first)}")
+        document.open(path, name, first)
         _change_inside(document, path, value.items())
     else:
-        document.change(path, written(value))
+        document.change(path, value)
 
 
 def _change_inside(document: Text, path: Path, parts: Iterable[tuple[str | int, Any]]) -> None:
@@ -154,20 +185,3 @@ def _nest(block: dict[str, Any], path: Path, value: Any) -> None:
     for part in path[:-1]:
         block = block.setdefault(str(part), {})
     block[str(path[-1])] = value
-
-
-def _require_same(draft: Draft, after: str, name: str) -> None:
-    """Read the new text and compare: the values are the same, and nothing old is left."""
-    try:
-        again = _upgraded(after, name)
-    except ConfigError:
-        again = None
-    if again is not None and again.values == draft.values and not again.rewrites:
-        return
-    left = again.rewrites if again is not None else draft.rewrites
-    keys = ", ".join(f"`{dotted_path(rewrite.old)}`" for rewrite in left or draft.rewrites)
-    raise ConfigError(
-        f"{keys} cannot be rewritten where it stands, nothing was changed",
-        hint="an anchor may share it between several places: write it out there, or by hand",
-        where=name,
-    )

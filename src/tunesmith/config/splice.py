@@ -53,12 +53,17 @@ class Span:
 
 
 class Text:
-    """A YAML document as text; each edit reads it anew."""
+    """A YAML document as text; each edit reads it anew.
+
+    ``quoted``: all of its keys stand in quotes, as in JSON, and so must what is added.
+    """
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.newline = "\r\n" if "\r\n" in text else "\n"
         self._read()
+        pairs = self.root.pairs if self.root else []
+        self.quoted = bool(pairs) and all(text[key.start] == '"' for _, key, _ in pairs)
 
     def _read(self) -> None:
         self.scalars: list[tuple[int, int]] = []
@@ -140,13 +145,23 @@ class Text:
     def rename(self, path: Path, new: str) -> None:
         """Give the key at ``path`` another name; value, comments and place stay."""
         key = self._key(path)
-        self._cut(key.start, key.end, new)
+        self._cut(key.start, key.end, self._written(new))
 
-    def change(self, path: Path, written: str) -> None:
-        """Write another value at ``path``."""
+    def change(self, path: Path, value: Any) -> None:
+        """Write another value at ``path``, on one line."""
+        self._change(path, self._written(value))
+
+    def open(self, path: Path, name: str, value: Any) -> None:
+        """Make the item of a list at ``path`` a mapping of one key, without brackets."""
+        self._change(path, f"{self._written(name)}: {self._written(value)}")
+
+    def _change(self, path: Path, text: str) -> None:
         span = self._at(path)
         blank = " " if span.start == span.end else ""
-        self._cut(span.start, span.end, blank + written)
+        self._cut(span.start, span.end, blank + text)
+
+    def _written(self, value: Any) -> str:
+        return written(value, quoted=self.quoted)
 
     def wrap(self, path: Path) -> None:
         """Make the value at ``path`` the one item of a list."""
@@ -154,7 +169,9 @@ class Text:
         if span.flow or span.kind != "mapping":
             raw = self.raw(span)
             plain = raw[:1] not in "\"'" and not span.flow
-            self._cut(span.start, span.end, f"[{written(self.value(span)) if plain else raw}]")
+            self._cut(
+                span.start, span.end, f"[{self._written(self.value(span)) if plain else raw}]"
+            )
             return
         first = self.text.rfind("\n", 0, span.pairs[0][1].start) + 1
         indent = span.pairs[0][1].start - first
@@ -177,24 +194,29 @@ class Text:
 
     def _insert(self, span: Span, value: Span, values: Mapping[str, Any]) -> None:
         if span.flow:
-            self._cut(value.end, value.end, "".join(f", {one}" for one in _flow_pairs(values)))
+            self._cut(value.end, value.end, "".join(f", {one}" for one in self._pairs(values)))
             return
         at = self._line_end(value.end)
         column = self.column(span.pairs[0][1].start)
-        indented = [self.newline + " " * column + line for line in block_lines(values)]
+        indented = [
+            self.newline + " " * column + line for line in block_lines(values, quoted=self.quoted)
+        ]
         self._cut(at, at, "".join(indented))
+
+    def _pairs(self, values: Mapping[str, Any], raw: Mapping[str, str] | None = None) -> list[str]:
+        return _flow_pairs(values, raw, quoted=self.quoted)
 
     def put_instead(self, path: Path, values: Mapping[str, Any], raw: Mapping[str, str]) -> None:
         """Write keys in the place of the one at ``path``; ``raw`` has words to keep as written."""
         key, value = self._key(path), self._at(path)
         if self._at(path[:-1]).flow:
-            self._cut(key.start, value.end, ", ".join(_flow_pairs(values, raw)))
+            self._cut(key.start, value.end, ", ".join(self._pairs(values, raw)))
             return
         join = self.newline + " " * self.column(key.start)
-        self._cut(key.start, value.end, join.join(block_lines(values, raw)))
+        self._cut(key.start, value.end, join.join(block_lines(values, raw, quoted=self.quoted)))
 
     def remove(self, path: Path) -> None:
-        """Take a key or item out. A comment at its line becomes one of its own, with its name."""
+        """Take a key or item out. A comment at its line becomes one of its own."""
         around = self._at(path[:-1])
         if around.kind == "mapping":
             spans = [(key.start, value.end) for _, key, value in around.pairs]
@@ -207,7 +229,7 @@ class Text:
         if around.flow:
             self._remove_from_flow(spans, number)
         else:
-            self._remove_lines(spans, number, str(path[-1]))
+            self._remove_lines(spans, number)
 
     def _remove_from_flow(self, spans: list[tuple[int, int]], number: int) -> None:
         start, end = spans[number]
@@ -217,11 +239,11 @@ class Text:
             start = spans[number - 1][1]
         self._cut(start, end, "")
 
-    def _remove_lines(self, spans: list[tuple[int, int]], number: int, name: str) -> None:
+    def _remove_lines(self, spans: list[tuple[int, int]], number: int) -> None:
         start, end = spans[number]
         begin = self.text.rfind("\n", 0, start) + 1
         stop = self._line_end(end)
-        kept = [f"# {name}: {comment.lstrip('# ')}" for comment in self._comments(start, stop)]
+        kept = [f"# {comment.lstrip('# ')}" for comment in self._comments(start, stop)]
         own_line = not self.text[begin:start].strip()
         if own_line:
             indent = self.text[begin:start]
@@ -278,8 +300,8 @@ class Text:
         return next(key for name, key, _ in around.pairs if name == path[-1])
 
 
-def written(value: Any) -> str:
-    """A value on one line, as YAML reads it back."""
+def written(value: Any, *, quoted: bool = False) -> str:
+    """A value on one line, as YAML reads it back; ``quoted`` puts every text in quotes."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -287,12 +309,12 @@ def written(value: Any) -> str:
     if isinstance(value, int | float):
         return _NOT_FINITE.get(str(value), str(value))
     if isinstance(value, Mapping):
-        return "{" + ", ".join(_flow_pairs(value)) + "}"
+        return "{" + ", ".join(_flow_pairs(value, quoted=quoted)) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(written(item) for item in value) + "]"
+        return "[" + ", ".join(written(item, quoted=quoted) for item in value) + "]"
     text = str(value)
     plain = _PLAIN.match(text) and scalar(text) == text and text.lower() not in _OLD_BOOLEANS
-    return text if plain else f'"{"".join(map(_escaped, text))}"'
+    return text if plain and not quoted else f'"{"".join(map(_escaped, text))}"'
 
 
 def _escaped(letter: str) -> str:
@@ -305,22 +327,28 @@ def _escaped(letter: str) -> str:
     return f"\\{mark}{number:0{width}x}"
 
 
-def block_lines(values: Mapping[str, Any], raw: Mapping[str, str] | None = None) -> list[str]:
+def block_lines(
+    values: Mapping[str, Any], raw: Mapping[str, str] | None = None, *, quoted: bool = False
+) -> list[str]:
     """The lines of a block mapping without its outer indent; ``raw`` has values already written."""
     lines: list[str] = []
     for name, value in values.items():
+        key = written(name, quoted=quoted)
         if raw and name in raw:
-            lines.append(f"{written(name)}: {raw[name]}")
+            lines.append(f"{key}: {raw[name]}")
         elif isinstance(value, Mapping) and value:
-            lines.append(f"{written(name)}:")
-            lines += ["  " + line for line in block_lines(value, raw)]
+            lines.append(f"{key}:")
+            lines += ["  " + line for line in block_lines(value, raw, quoted=quoted)]
         else:
-            lines.append(f"{written(name)}: {written(value)}")
+            lines.append(f"{key}: {written(value, quoted=quoted)}")
     return lines
 
 
-def _flow_pairs(values: Mapping[str, Any], raw: Mapping[str, str] | None = None) -> list[str]:
-    return [
-        f"{written(name)}: {raw[name] if raw and name in raw else written(value)}"
-        for name, value in values.items()
-    ]
+def _flow_pairs(
+    values: Mapping[str, Any], raw: Mapping[str, str] | None = None, *, quoted: bool = False
+) -> list[str]:
+    pairs: list[str] = []
+    for name, value in values.items():
+        text = raw[name] if raw and name in raw else written(value, quoted=quoted)
+        pairs.append(f"{written(name, quoted=quoted)}: {text}")
+    return pairs

@@ -7,7 +7,7 @@ from tunesmith.cli.main import run
 from tunesmith.errors import ExitCode
 
 OLD = "base_model: m\nflash_attention: true   # fast\nevaluation_strategy: 'no'\n"
-NEW = "base_model: m\n# flash_attention: fast\neval_strategy: 'no'\n"
+NEW = "base_model: m\n# fast\neval_strategy: 'no'\n"
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_without_write_the_diff_is_shown_and_the_file_stays(old, capsys):
         " base_model: m",
         "-flash_attention: true   # fast",
         "-evaluation_strategy: 'no'",
-        "+# flash_attention: fast",
+        "+# fast",
         "+eval_strategy: 'no'",
     ]
     assert captured.err == f"{old}: 2 old keys; `--write` rewrites them in the file\n"
@@ -77,6 +77,30 @@ def test_nothing_is_written_if_one_of_the_files_cannot_be_read(old, tmp_path, ca
     assert run(["config", "migrate", "-w", str(old), str(broken)]) == ExitCode.WRONG_INPUT
     assert "broken.yaml" in capsys.readouterr().err
     assert old.read_text() == OLD
+
+
+def test_check_judges_all_files_each_in_a_line(old, tmp_path, capsys):
+    broken, new = tmp_path / "broken.yaml", tmp_path / "new.yaml"
+    broken.write_text("a: [\n")
+    new.write_text(NEW)
+    words = ["config", "migrate", "--check", str(broken), str(old), str(new)]
+    assert run(words) == ExitCode.WRONG_INPUT
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{broken}: cannot be read: ")
+    assert first.endswith(f"({broken}:2:1)")
+    assert (second, third) == (f"{old}: 2 old keys", f"{new}: nothing is old")
+
+
+def test_what_an_anchor_shares_is_named_and_the_rest_is_written(tmp_path, capsys):
+    path = tmp_path / "run.yaml"
+    shared = "x-d: &d {type: sharegpt}\ndatasets:\n- {<<: *d, path: a}\n"
+    path.write_text(shared + "evaluation_strategy: 'no'\n")
+    assert run(["config", "migrate", "-w", str(path)]) == ExitCode.WRONG_INPUT
+    captured = capsys.readouterr()
+    assert captured.out == f"{path}: 1 old key rewritten\n"
+    assert captured.err.startswith(f"{path}: 1 old key cannot be rewritten: an anchor")
+    assert "datasets.0.type: sharegpt" in captured.err
+    assert path.read_text() == shared + "eval_strategy: 'no'\n"
 
 
 @pytest.mark.parametrize("words", [["-w", "--check", "x.yaml"], ["-w", "-"]])

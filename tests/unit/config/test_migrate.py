@@ -1,5 +1,7 @@
+import json
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 
@@ -163,10 +165,92 @@ def test_an_anchor_is_rewritten_once_for_all_who_share_it():
 
 
 def test_what_an_anchor_shares_with_a_place_that_differs_is_left_to_the_user():
-    text = HEAD + "datasets: [{path: &p rows, type: alpaca}]\ntest_dataset: *p\n"
-    with pytest.raises(ConfigError, match="test_dataset") as caught:
-        migrate(text, "old.yaml")
-    assert "anchor" in caught.value.hint
+    text = HEAD + "load_4bit: true\ndatasets: [{path: &p rows, type: alpaca}]\ntest_dataset: *p\n"
+    found = migrate(text, "old.yaml")
+    assert found.after == text.replace("load_4", "load_in_4").replace(
+        "test_dataset", "test_datasets"
+    )
+    assert {said(line).partition(" is ")[0] for line in found.rewritten} > {"load_4bit"}
+    (left,) = found.left
+    assert said(left).startswith("test_datasets: rows is read as ")
+
+
+def test_a_merged_block_keeps_its_old_keys_and_the_others_are_rewritten():
+    before = """\
+    x-common: &common
+      type: sharegpt
+      conversation: chatml
+    evaluation_strategy: 'no'  # never
+    datasets:
+      - path: a
+        <<: *common
+      - path: b
+        train_on_split: test
+        type: alpaca
+    """
+    text = HEAD + dedent(before)
+    found = migrate(text, "old.yaml")
+    assert found.after == text.replace("evaluation_strategy", "eval_strategy").replace(
+        "train_on_split", "split"
+    )
+    assert len(found.rewritten) == 2
+    assert "datasets.0.conversation" in found.left[0]
+    assert "datasets.0.type" in found.left[1]
+    assert migrate(found.after, "old.yaml") == replace(
+        found, before=found.after, rewritten=(), left=found.left
+    )
+    assert loaded(found.after).config == loaded(text).config
+
+
+def test_an_old_entry_that_becomes_a_list_keeps_its_comments_and_lines():
+    before = """\
+    datasets:
+      # the data
+      path: a.jsonl  # where
+      type: sharegpt # what
+      # more
+      conversation: chatml
+      field_human: person  # who
+    """
+    assert after(HEAD + dedent(before)) == HEAD + dedent(
+        """\
+        datasets:
+          # the data
+          - path: a.jsonl  # where
+            type: chat_template # what
+            field_messages: conversations
+            message_property_mappings:
+              role: from
+              content: value
+            # more
+            chat_template: chatml
+            roles:
+              user: [person]  # who
+        """
+    )
+
+
+def test_json_stays_json():
+    old = {
+        "base_model": "m",
+        "learning_rate": 0.1,
+        "micro_batch_size": 1,
+        "evaluation_strategy": "no",
+        "datasets": [{"path": "a", "type": "sharegpt", "conversation": "chatml"}],
+        "bnb_4bit_quant_type": "nf4",
+        "pretraining_sample_concatenation": True,
+        "flash_attention": True,
+    }
+    for indent in (None, 2):
+        found = migrate(json.dumps(old, indent=indent), "old.json")
+        new = json.loads(found.after)
+        assert new["bnb_config_kwargs"] == {"bnb_4bit_quant_type": "nf4"}
+        assert new["datasets"][0]["message_property_mappings"] == {
+            "role": "from",
+            "content": "value",
+        }
+        assert not new.keys() & {"evaluation_strategy", "flash_attention"}
+        assert migrate(found.after, "again").rewritten == ()
 
 
 def test_wrong_and_unbuilt_keys_stay_for_the_user_to_see():
