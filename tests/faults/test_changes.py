@@ -99,7 +99,7 @@ def test_an_unsafe_change_is_refused_with_both_values(again, what):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"save_steps": 1}, "note: save_steps was 2, is 1; the run goes on with it"),
+        ({"save_steps": 1}, "note: save_steps was 2.0, is 1.0; the run goes on with it"),
         ({"logging_steps": 3}, "note: logging_steps was 1, is 3"),
         ({"change": other_library}, "note: torch was 2.0.0, is "),
     ],
