@@ -204,7 +204,7 @@ Row = tuple[str, Convert, str] | tuple[str, Convert, str, str]
 
 
 def _table(*rows: Row) -> Mapping[str, Foreign]:
-    found = {}
+    found: dict[str, Foreign] = {}
     for words, how, said, *so in rows:
         read = Foreign(how, said, so[0] if so else "it asks for what is so anyway")
         found |= {plain(word): read for word in words.split()}

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from tunesmith.config.words import given, number
+from tunesmith.config.words import given, listed, number
 from tunesmith.errors import Problem
 from tunesmith.registry import nearest
 
-# Kind -> keys. The kinds are `_BOUNDS` of numbers, and what `_TYPES` names.
+# Kind -> keys. The kinds are `BOUNDS` of numbers, and what `TYPES` names.
 _KINDS: Mapping[str, str] = {
     "flag": """
         activation_offloading dpo_use_weighting precompute_ref_log_probs dpo_use_liger_kernel
@@ -178,7 +179,7 @@ NAMES: Mapping[str, str] = {
 }
 
 # Kind of a number -> least and most, whether the least itself is one, whether it is whole.
-_BOUNDS: Mapping[str, tuple[float, float, bool, bool]] = {
+BOUNDS: Mapping[str, tuple[float, float, bool, bool]] = {
     "count": (1, 1e15, True, True),
     "whole": (0, 1e15, True, True),
     "integer": (-1e15, 1e15, True, True),
@@ -189,13 +190,16 @@ _BOUNDS: Mapping[str, tuple[float, float, bool, bool]] = {
 }
 
 # Kind -> the types of YAML that it takes, and what they are called.
-_TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
+TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
     "flag": ((bool,), "true or false"),
     "text": ((str,), "text"),
     "words": ((list, str), "a list of text"),
     "list": ((list,), "a list"),
     "map": ((dict,), "a mapping"),
 }
+
+_FEW = 4
+"""Names that a message can list."""
 
 _OLD_PREFIX = "fsdp_config.fsdp_"
 
@@ -224,13 +228,20 @@ def inner_keys(block: str) -> tuple[str, ...]:
 
 def value_problem(flat: str, value: Any) -> Problem | None:
     """What is wrong with the value of a key, its place and key left out."""
+    problem = _problem(flat, value)
+    if problem is None or problem.fix:
+        return problem
+    return replace(problem, fix="correct it, or take it out")
+
+
+def _problem(flat: str, value: Any) -> Problem | None:
     key = plain_key(flat)
     kind = kinds().get(key, "text")
     if key in NAMES and not (kind == "flag" and isinstance(value, bool)):
         return _name_problem(value, NAMES[key].split())
-    if kind in _BOUNDS:
+    if kind in BOUNDS:
         return _number_problem(value, kind)
-    types, called = _TYPES.get(kind, ((object,), ""))
+    types, called = TYPES.get(kind, ((object,), ""))
     if isinstance(value, types):
         return None
     fix = f"put it in quotes: '{value}'" if called == "text" and not _is_block(value) else ""
@@ -244,14 +255,17 @@ def _name_problem(value: Any, names: list[str]) -> Problem | None:
             continue
         if _is_block(item):
             return Problem("wrong-type", f"must be one of {', '.join(names)}, not {given(item)}")
-        meant = nearest(str(item), names)
+        meant = None if str(item).isdigit() else nearest(str(item), names)
+        if len(names) <= _FEW:
+            allowed = f"must be {listed([f'`{name}`' for name in names])}, not {given(item)}"
+            return Problem("out-of-range", allowed, f"did you mean `{meant}`?" if meant else "")
         fix = f"did you mean `{meant}`?" if meant else f"one of: {', '.join(names)}"
-        return Problem("out-of-range", f"there is no {given(item)} here", fix)
+        return Problem("out-of-range", f"{given(item)} is none of its names", fix)
     return None
 
 
 def _number_problem(value: Any, kind: str) -> Problem | None:
-    least, most, closed, whole = _BOUNDS[kind]
+    least, most, closed, whole = BOUNDS[kind]
     found = _as_number(value)
     if found is None or (whole and math.isfinite(found) and found != int(found)):
         called = "a whole number" if whole else "a number"

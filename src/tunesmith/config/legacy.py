@@ -37,6 +37,14 @@ _QUIET = {"model_revision", "type_of_model", "model_config"}
 _FLAT = "rows of a batch always lie end to end, without padding"
 _LOSS = "no logits are stored here, whatever the kernel"
 _TRAINER = "it steers another trainer's loader or launcher"
+_MEMORY = "memory is kept by other means, the result is the same"
+_NOBODY = "nothing hangs on it"
+_MERGING = "`tunesmith merge` merges, after training"
+_COUNTED = "tokens a second are always counted"
+_LOGIN = "the login of this machine is used (`HF_TOKEN`, or `hf auth login`)"
+_TOKENIZED = "the tokenizer's own files say how it splits text"
+_ADAPTER_FLOATS = "adapters are always kept in fp32"
+_TEMPLATE_FILE = "the chat template is written as transformers writes it"
 _SAME = "the result is the same, only the speed may differ"
 _DERIVED = "it is worked out here"
 _WHOLE = "all weights train wherever `adapter` is not set"
@@ -58,14 +66,20 @@ _IGNORED: Mapping[str, str] = {
         torch_compile_mode torch_compile_options flex_attn_compile_kwargs flash_optimum
         sdpa_varlen multipack_real_batches""",
     _TRAINER: """
-        dataloader_pin_memory dataloader_prefetch_factor accelerator_config
-        remove_unused_columns low_cpu_mem_usage lora_on_cpu dataset_keep_in_memory
-        num_dataset_shards_to_save hf_use_auth_token experimental_skip_move_to_device
-        tokenizer_legacy torchdistx_path lr_div_factor preprocess_iterable include_tkps
-        include_tokens_per_second torch_empty_cache_steps gc_collect_steps gc_steps
-        gptq_groupsize gptq_model_v1 base_model_ignore_patterns sample_packing_mp_start_method
-        peft_autocast_adapter_dtype merge_lora merge_method tokenizer_save_jinja_files debug
-        strict inference""",
+        dataloader_pin_memory dataloader_prefetch_factor accelerator_config remove_unused_columns
+        dataset_keep_in_memory num_dataset_shards_to_save experimental_skip_move_to_device
+        sample_packing_mp_start_method""",
+    _MEMORY: """
+        low_cpu_mem_usage lora_on_cpu torch_empty_cache_steps gc_collect_steps gc_steps""",
+    _NOBODY: """
+        torchdistx_path lr_div_factor preprocess_iterable gptq_groupsize gptq_model_v1
+        base_model_ignore_patterns debug strict inference""",
+    _MERGING: "merge_lora merge_method",
+    _COUNTED: "include_tkps include_tokens_per_second",
+    _LOGIN: "hf_use_auth_token",
+    _TOKENIZED: "tokenizer_legacy",
+    _ADAPTER_FLOATS: "peft_autocast_adapter_dtype",
+    _TEMPLATE_FILE: "tokenizer_save_jinja_files",
     _WHOLE: "full_finetune",
     _DERIVED: """
         sample_packing_seq_len_multiplier sample_packing_eff_est
@@ -80,8 +94,12 @@ _IGNORED: Mapping[str, str] = {
         ddp_find_unused_parameters""",
 }
 
-# Values that ask for nothing beside null, false, zero and empty: they are left out in silence.
+# What asks for nothing beside null and empty, and is left out in silence: false and zero where
+# nothing stands here, else this value alone.
 _USUAL: Mapping[str, Any] = {
+    "dataloader_pin_memory": True,
+    "peft_autocast_adapter_dtype": True,
+    "tokenizer_legacy": None,
     "include_tkps": True,
     "merge_method": "memory_efficient",
     "tokenizer_save_jinja_files": True,
@@ -212,10 +230,16 @@ def _ignore(draft: Draft) -> None:
             if name not in draft.values:
                 continue
             value = draft.values[name]
-            if value and value != _USUAL.get(name):
+            if _asks(name, value):
                 draft.replace((name,), {}, f"{name} is left out: {reason}")
             else:
                 draft.drop((name,))
+
+
+def _asks(name: str, value: Any) -> bool:
+    if value in (None, "", [], {}):
+        return False
+    return bool(value != _USUAL[name]) if name in _USUAL else bool(value)
 
 
 def _refuse(draft: Draft) -> None:

@@ -7,7 +7,7 @@ with "unknown key". Left at null, false, zero, empty or their default they pass 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -21,7 +21,8 @@ from tunesmith.registry import nearest
 CLOUD = "cloud launchers"
 
 # capability: "keys that switch it on | keys that only mean something once it is on".
-# `name=value` gives the value that counts as "off" beside null, false, zero and empty.
+# `name=value` gives the default where it is not null, false, zero or empty: it alone asks for
+# nothing then, beside null and empty. `name!` asks for something with zero too.
 _TABLE: Mapping[str, str] = {
     "preference and reinforcement learning": """
         rl |
@@ -91,7 +92,7 @@ _TABLE: Mapping[str, str] = {
     "PoSE": """
         use_pose | pose_split_on_token_ids pose_max_context_len pose_num_chunks""",
     "further learning rates": """
-        embedding_lr embedding_lr_scale=1 lr_groups loraplus_lr_ratio |
+        embedding_lr! embedding_lr_scale=1 lr_groups loraplus_lr_ratio |
         loraplus_lr_embedding=1e-06""",
     "further optimizers": """
         optim_target_modules |
@@ -107,14 +108,14 @@ _TABLE: Mapping[str, str] = {
     "GrokFast": "grokfast_alpha grokfast_lamb |",
     "Spectrum": "spectrum_top_fraction spectrum_model_name |",
     "further kinds of LoRA": """
-        lora_target_parameters lora_rank_pattern lora_alpha_pattern peft_layers_to_transform
+        lora_target_parameters lora_rank_pattern lora_alpha_pattern peft_layers_to_transform!
         peft_layers_pattern peft peft_use_dora peft_layer_replication peft_init_lora_weights=true
         peft_trainable_token_indices peft_ensure_weight_tying peft_adapter lora_exclude_modules
         mora |""",
     "training chosen parameters": "unfrozen_parameters freeze_mm_modules |",
     "new and resized embeddings": """
         tokens added_tokens_overrides resize_token_embeddings_to_32x shrink_embeddings
-        fix_untrained_tokens |
+        fix_untrained_tokens! |
         mean_resizing_embeddings embeddings_skip_upcast""",
     "random weights": "reinit_weights |",
     "further quantised bases": """
@@ -185,7 +186,7 @@ RL_METHODS: Mapping[str, str] = {
 }
 
 # Keys of the first version of FSDP -> what stands for them in the second.
-_FSDP1_ONLY: Mapping[str, str] = {
+FSDP1_ONLY: Mapping[str, str] = {
     "fsdp_config.limit_all_gathers": "FSDP2 always limits them",
     "fsdp_config.sharding_strategy": "`reshard_after_forward` says it, true for FULL_SHARD",
     "fsdp_config.backward_prefetch": "FSDP2 fetches ahead by itself",
@@ -202,12 +203,19 @@ class UnbuiltKey:
     capability: str
     switches: bool
     off: Any = None
+    zero_asks: bool = False
 
     def is_off(self, value: Any) -> bool:
-        """Whether this value asks for nothing."""
-        if isinstance(value, str):
-            value = None if value.lower() in _OFF_WORDS else value
-        return not value or (self.off is not None and value == self.off)
+        """Whether this value asks for nothing: null, empty, the default, and false and zero where
+        the default is none of its own.
+        """
+        if value is None or value in ("", [], {}):
+            return True
+        if isinstance(value, str) and value.lower() in _OFF_WORDS:
+            return not isinstance(self.off, bool)
+        if self.off:
+            return bool(value == self.off and isinstance(value, bool) == isinstance(self.off, bool))
+        return value is False or (not value and not self.zero_asks)
 
 
 @cache
@@ -226,7 +234,8 @@ def _parse(table: Mapping[str, str]) -> dict[str, UnbuiltKey]:
         for group, switching in ((switches, True), (parameters, False)):
             for word in group.split():
                 name, _, off = word.partition("=")
-                found[name] = UnbuiltKey(capability, switching, scalar(off))
+                key, asks = name.removesuffix("!"), name.endswith("!")
+                found[key] = UnbuiltKey(capability, switching, scalar(off), asks)
     return found
 
 
@@ -245,16 +254,16 @@ def take_unbuilt(
     for flat, path, value in found:
         known = unbuilt_keys()[flat]
         if not known.is_off(value):
-            asking = _Asking(flat, path, known.switches, draft.place(path), value)
+            right = judge_value(draft, flat, path, value, lenient=lenient)
+            asking = _Asking(flat, path, known.switches, draft.place(path), value, is_right=right)
             asked.setdefault(known.capability, []).append(asking)
-            judge_value(draft, flat, path, value, lenient=lenient)
         draft.drop(path)
     for capability, items in asked.items():
         if any(item.switches for item in items):
             _refuse(draft, capability, items)
             draft.silenced |= _SILENCES.get(capability, frozenset())
             continue
-        for item in items:
+        for item in (each for each in items if each.is_right):
             text = f"{item.flat} has no effect: {capability} is not switched on"
             draft.left_out(item.path, text)
 
@@ -268,16 +277,20 @@ class _Asking:
     switches: bool
     place: Place
     value: Any = None
+    is_right: bool = True
 
 
-def judge_value(draft: Draft, flat: str, path: Path, value: Any, *, lenient: bool) -> None:
-    """Note what is wrong with the value of a key that is not built, and inside of it."""
+def judge_value(draft: Draft, flat: str, path: Path, value: Any, *, lenient: bool) -> bool:
+    """Note what is wrong with the value of a key that is not built, and inside of it; False where
+    that is the value itself.
+    """
     meant = draft.old_booleans.get(path, value)
     problem = None if flat == "rl" else value_problem(flat, meant)
     if problem is not None:
-        draft.problems.append(draft.placed(problem, path))
+        edit = problem.edit or {dotted_path(path): REMOVE}
+        draft.problems.append(draft.placed(replace(problem, edit=edit), path))
         draft.removed.add(str(path[0]))
-        return
+        return False
     blocks = enumerate(value) if isinstance(value, list) else [(None, value)]
     outer = plain_key(flat) + ("[]" if isinstance(value, list) else "")
     for number, block in blocks:
@@ -285,6 +298,7 @@ def judge_value(draft: Draft, flat: str, path: Path, value: Any, *, lenient: boo
             around = path if number is None else (*path, number)
             for name in list(block):
                 _judge_inner(draft, f"{outer}.{name}", (*around, name), lenient=lenient)
+    return True
 
 
 def _judge_inner(draft: Draft, flat: str, path: Path, *, lenient: bool) -> None:
@@ -294,8 +308,8 @@ def _judge_inner(draft: Draft, flat: str, path: Path, *, lenient: bool) -> None:
         return
     if name in known:
         judge_value(draft, flat, path, value, lenient=lenient)
-    elif f"{outer}.{name}" in _FSDP1_ONLY:
-        draft.left_out(path, f"{key} is left out: {_FSDP1_ONLY[f'{outer}.{name}']}")
+    elif f"{outer}.{name}" in FSDP1_ONLY:
+        draft.left_out(path, f"{key} is left out: {FSDP1_ONLY[f'{outer}.{name}']}")
     elif lenient:
         draft.notice(path, f"unknown key `{key}` is left out (--lenient)")
     else:
@@ -310,7 +324,10 @@ def _judge_inner(draft: Draft, flat: str, path: Path, *, lenient: bool) -> None:
 def _refuse(draft: Draft, capability: str, items: Sequence[_Asking]) -> None:
     """One problem for a capability, at the first key that switches it on."""
     keys = [item for item in items if item.flat != "plugins"]
-    first = next(item for item in (*keys, *items) if item.switches)
+    switches = [item for item in (*keys, *items) if item.switches and item.is_right]
+    if not switches:
+        return  # what is wrong with the value is said
+    first = switches[0]
     method = str(first.value) if first.flat == "rl" else ""
     if method and method not in RL_METHODS:
         meant = nearest(method, RL_METHODS)

@@ -34,6 +34,11 @@ def describe(annotation: Any) -> str:
         for word in _arm_words(arm):
             if word not in words:
                 words.append(word)
+    return listed(words)
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a, b or c``."""
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} or {words[-1]}"

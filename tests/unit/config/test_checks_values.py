@@ -118,8 +118,18 @@ def test_a_key_that_is_not_built_takes_no_value_of_another_kind() -> None:
         ("wandb_project", ["a"], "wrong-type", "must be text, not a list"),
         ("fsdp_config", "full", "wrong-type", "must be a mapping, not `full`"),
         ("lr_groups", {"a": 1}, "wrong-type", "must be a list, not a mapping"),
-        ("relora_prune_method", "magnitud", "out-of-range", "there is no `magnitud` here"),
-        ("activation_offloading", "legcay", "out-of-range", "there is no `legcay` here"),
+        (
+            "relora_prune_method",
+            "magnitud",
+            "out-of-range",
+            "must be `magnitude`, `random` or `reset`, not `magnitud`",
+        ),
+        (
+            "activation_offloading",
+            "legcay",
+            "out-of-range",
+            "must be `legacy`, `disk` or `hidden_states`, not `legcay`",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(key: str, value: Any, code: str, said: str) -> None:

@@ -60,6 +60,51 @@ def test_off_values_pass_without_a_word(key, value):
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "code"),
+    [
+        ("peft_init_lora_weights", False, "not-built"),
+        ("embedding_lr", 0, "not-built"),
+        ("embedding_lr_scale", 0, "not-built"),
+        ("fix_untrained_tokens", 0, "not-built"),
+        ("peft_layers_to_transform", 0, "wrong-type"),
+        ("dp_shard_size", 0, "out-of-range"),
+        ("tensor_parallel_size", 0, "out-of-range"),
+        ("dp_replicate_size", True, "wrong-type"),
+    ],
+)
+def test_false_and_zero_that_mean_something_are_heard(key, value, code):
+    assert [(item.key, item.code) for item in problems(**{key: value})] == [(key, code)]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("qgalore_proj_quant", "tiled_mlp_use_original_mlp", "swanlab_log_completions"),
+        *("peft_autocast_adapter_dtype", "tokenizer_legacy", "dataloader_pin_memory"),
+        *("include_tkps", "tokenizer_save_jinja_files"),
+    ],
+)
+def test_false_where_true_is_usual_is_a_notice(key):
+    (notice,) = load(RIGHT | {key: False}).notices
+    assert f"{key} " in notice
+    assert load(RIGHT | {key: None}).notices == []
+    assert load(RIGHT | {key: True}).notices == [] or key == "tokenizer_legacy"
+
+
+def test_the_tables_know_each_default_that_is_not_none(reference):
+    """So that false beside a default of true is heard."""
+    table = reference / "reference" / "config-keys.tsv"
+    with table.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    on = {row["path"] for row in rows if row["default"] == "true"} & set(unbuilt_keys())
+    # Blocks and plugins of which the key itself says that they are wanted.
+    by_themselves = {"dense_mixer", "nemo_gym_enabled", "use_swanlab"}
+    parameters = {"generation_do_sample", "lm_eval_post_train"}
+    assert len(on) > 8
+    assert {key for key in on if unbuilt_keys()[key].off is not True} == by_themselves | parameters
+
+
+@pytest.mark.parametrize(
     ("key", "value", "capability"),
     [
         ("wandb_project", "x", "Weights & Biases"),
@@ -143,3 +188,32 @@ def test_every_key_of_axolotl_is_answered_when_it_is_on(reference):
         except ConfigError as error:
             codes = {problem.code for problem in error.problems}
             assert "unknown-key" not in codes, path
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "fix"),
+    [
+        ({"orpo_alpha": -0.1}, "orpo_alpha", "correct it, or take it out"),
+        ({"kd_alpha": "x"}, "kd_alpha", "correct it, or take it out"),
+        ({"context_parallel_size": -2}, "context_parallel_size", "correct it, or take it out"),
+        ({"neftune_noise_alpha": -5}, "neftune_noise_alpha", "correct it, or take it out"),
+        ({"wandb_project": 3}, "wandb_project", "put it in quotes: '3'"),
+        ({"fsdp_version": 3}, "fsdp_version", "correct it, or take it out"),
+        ({"hub_strategy": "evry_save"}, "hub_strategy", "did you mean `every_save`?"),
+    ],
+)
+def test_a_wrong_value_is_one_problem_with_a_fix(values, key, fix):
+    (problem,) = problems(**values)
+    assert (problem.key, problem.fix) == (key, fix)
+    assert problem.edit
+
+
+def test_a_wrong_value_in_a_block_has_a_fix_too():
+    found = {item.key: item for item in problems(fsdp_config={"offload_params": "maybe"})}
+    assert found["fsdp_config.offload_params"].fix == "correct it, or take it out"
+    assert found["fsdp_config"].code == "not-built"
+
+
+def test_a_few_names_are_listed():
+    (problem,) = problems(fsdp_version=3)
+    assert problem.message == "must be `1` or `2`, not `3`"
