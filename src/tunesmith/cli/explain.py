@@ -42,6 +42,7 @@ config.add_command(migrate)
 @click.option("--machine", metavar="NAME", help="Check against this machine: h100, a100-80x8, ...")
 @click.option("--lenient", is_flag=True, help="Unknown keys are notices.")
 @click.option("--strict-keys", is_flag=True, help="Keys without effect are problems.")
+@click.option("--sweep", hidden=True)
 def validate(
     *,
     words: tuple[list[str], list[Override]],
@@ -49,9 +50,12 @@ def validate(
     machine: str | None,
     lenient: bool,
     strict_keys: bool,
+    sweep: str | None,
 ) -> int:
     """Every problem of every FILE at once, without torch, model or network. `-` is stdin."""
     files, overrides = words
+    if sweep is not None:
+        raise click.UsageError("`tunesmith plan CONFIG --sweep FILE` judges each run of a sweep.")
     if machine:
         named_machine(machine)  # a wrong name is no problem of the files
     right = True
@@ -132,7 +136,7 @@ def explain(
     overrides: tuple[Override, ...],
     machine: str | None,
     as_json: bool,
-) -> None:
+) -> int:
     """What KEY means and what it is checked with; with FILE its value there and who set it.
 
     KEY may be an old name or another tool's: it leads to the one that is read.
@@ -140,13 +144,20 @@ def explain(
     if file is None and (machine or overrides):
         raise click.UsageError("`--machine` and values of keys need a FILE.")
     request = Request(file or "", overrides, machine=machine)
-    found = explain_key(key, request.read(request.environment) if file else None)
+    examined = request.examine() if file else None
+    found = explain_key(key, examined)
     if as_json:
         click.echo(json.dumps(found.to_json()))
-        return
-    for label, text in _lines(found):
-        if text:
-            click.echo(f"{click.style(f'{label:12}', bold=True)} {text}")
+    else:
+        for label, text in _lines(found):
+            if text:
+                click.echo(f"{click.style(f'{label:12}', bold=True)} {text}")
+    if examined is None or examined.error is None:
+        return int(ExitCode.DONE)
+    number = len(examined.error.problems)
+    problems = f"{number} problem{'' if number == 1 else 's'}"
+    click.echo(f"{file} is wrong ({problems}): see `tunesmith config validate {file}`", err=True)
+    return int(ExitCode.WRONG_INPUT)
 
 
 def _lines(found: Explanation) -> Iterator[tuple[str, str]]:
@@ -159,6 +170,8 @@ def _lines(found: Explanation) -> Iterator[tuple[str, str]]:
     yield "value", found.value
     yield "set by", found.source
     yield "effect", found.effect or (f"none while {found.needs}" if found.needs else "")
+    for number, text in enumerate(found.said):
+        yield "" if number else "said", text
     yield "read by", ", ".join(found.readers)
     yield "section", found.section
     for number, rule in enumerate(found.rules):

@@ -15,7 +15,7 @@ from tunesmith.config.flat import leaves, top_leaves
 from tunesmith.config.kinds import kinds, plain_key
 from tunesmith.config.legacy import ATTENTION_SWITCHES
 from tunesmith.config.overrides import Override, parse_value
-from tunesmith.config.read import LoadedConfig, load
+from tunesmith.config.read import Examined, LoadedConfig, examine, load
 from tunesmith.config.section import takes
 from tunesmith.config.support import state_of
 from tunesmith.registry import nearest
@@ -61,6 +61,16 @@ class Request:
             lenient=self.lenient,
             strict_keys=self.strict_keys,
             environment=environment,
+        )
+
+    def examine(self) -> Examined:
+        """The same for the machine that is named, right or wrong."""
+        return examine(
+            self.path,
+            self.overrides,
+            lenient=self.lenient,
+            strict_keys=self.strict_keys,
+            environment=self.environment,
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tunesmith.config.paths import Path, PathTable
+from tunesmith.config.paths import Path, PathTable, value_at
 from tunesmith.config.tree import Place
 from tunesmith.errors import Edit, Problem
 
@@ -125,15 +125,7 @@ class Draft:
 
     def get(self, path: Path) -> Any:
         """The value at a path, or None where there is nothing."""
-        value: Any = self.values
-        for part in path:
-            if isinstance(value, dict):
-                value = value.get(str(part))
-            elif isinstance(value, list) and isinstance(part, int) and part < len(value):
-                value = value[part]
-            else:
-                return None
-        return value
+        return value_at(self.values, path)
 
     def put(self, path: Path, value: Any, place: Place) -> None:
         """Set a value in a block that exists, as if it had been written at ``place``."""

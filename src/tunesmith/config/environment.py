@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from tunesmith.errors import ConfigError
-from tunesmith.registry import nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,35 +65,51 @@ MACHINES: Mapping[str, Environment] = {
 }
 """What ``--machine`` names; ``x8`` behind a name means eight of them."""
 
+MAX_DEVICES = 1024
+_COUNTED = re.compile("(.+)x([0-9]{1,6})")
+
 
 def named_machine(name: str) -> Environment:
-    """The environment of a ``--machine`` word: a name, a name with ``x8``, or a file that
-    ``tunesmith doctor --json`` wrote.
+    """The environment of a ``--machine`` word: a name, a name with ``x8``, or a file of any name
+    that ``tunesmith doctor --json`` wrote. Of other words only beginnings are answered with a name:
+    two machines whose names differ by a digit are not alike.
 
     Raises:
         ConfigError: there is no such machine or file.
     """
-    if name.endswith(".json") or "/" in name:
+    wanted = name.lower()
+    counted = _COUNTED.fullmatch(wanted)
+    if wanted in MACHINES:
+        return MACHINES[wanted]
+    if counted and counted[1] in MACHINES:
+        return _several(name, MACHINES[counted[1]], int(counted[2]))
+    if name.endswith(".json") or "/" in name or Path(name).is_file():
         return _from_file(Path(name))
-    base, _, count = name.lower().rpartition("x")
-    if base in MACHINES and count.isdigit() and 1 <= int(count) <= 1024:
-        one = MACHINES[base]
-        if one.device == "cpu" and int(count) > 1:
-            raise ConfigError(f"`{name}`: a CPU is one device", hint="use `cpu`", where="--machine")
-        return replace(
-            one,
-            n_devices=int(count),
-            cores=one.cores * int(count),
-            host_memory_bytes=one.host_memory_bytes * int(count),
-        )
-    if name.lower() in MACHINES:
-        return MACHINES[name.lower()]
-    meant = nearest(name, MACHINES)
     known = f"one of {', '.join(MACHINES)}, with `x8` for eight, or a file of `doctor --json`"
+    stem = counted[1] if counted else wanted
+    alike = [f"`{machine}`" for machine in MACHINES if machine.startswith(stem)]
     raise ConfigError(
         f"there is no machine called `{name}`",
-        hint=f"did you mean `{meant}`?" if meant else known,
+        hint=f"did you mean {' or '.join(alike)}?" if alike and stem else known,
         where="--machine",
+    )
+
+
+def _several(name: str, one: Environment, count: int) -> Environment:
+    """The environment of one host with so many of a machine's devices."""
+    if one.device == "cpu" and count > 1:
+        raise ConfigError(f"`{name}`: a CPU is one device", hint="use `cpu`", where="--machine")
+    if not 1 <= count <= MAX_DEVICES:
+        raise ConfigError(
+            f"`{name}`: {count} devices",
+            hint=f"a machine has 1 to {MAX_DEVICES} of them",
+            where="--machine",
+        )
+    return replace(
+        one,
+        n_devices=count,
+        cores=one.cores * count,
+        host_memory_bytes=one.host_memory_bytes * count,
     )
 
 

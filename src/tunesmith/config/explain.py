@@ -9,13 +9,21 @@ from typing import Any
 from tunesmith.config.checks.rule import MachineRule, PlainRule, Rule
 from tunesmith.config.checks.rules import MACHINE_RULES, RULES
 from tunesmith.config.docs import Row, reference, type_in_words, written
+from tunesmith.config.draft import path_of
 from tunesmith.config.flat import Leaf, leaves
+from tunesmith.config.kind_docs import kind_in_words
+from tunesmith.config.kinds import kinds
 from tunesmith.config.legacy_data import SINCE
-from tunesmith.config.names import suggest
-from tunesmith.config.read import LoadedConfig
+from tunesmith.config.names import home, suggest
+from tunesmith.config.paths import Path, value_at
+from tunesmith.config.read import Examined, LoadedConfig
 from tunesmith.config.support import KeyState, old_keys, state_of
-from tunesmith.errors import ConfigError
-from tunesmith.registry import nearest
+from tunesmith.config.synonyms import synonyms
+from tunesmith.errors import ConfigError, Problem
+from tunesmith.registry import nearest, plain
+
+EDITORS = "$schema"
+"""The key that is not for us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +32,7 @@ class Explanation:
 
     ``state`` says what becomes of the key: ``read``, or why not and what to write. ``asked`` is
     what the user wrote where that is no key. Of a key that is not read, the rest may be empty.
+    ``said`` is what the reading of the config said about the key: notices, and what is wrong.
     ``needs`` says when the key has an effect at all ("" for always), ``rules`` what it is checked
     with. ``value``, ``source``, ``effect`` and ``deferred`` (checks that wait for a machine) are
     empty where no config was given.
@@ -43,42 +52,79 @@ class Explanation:
     source: str = ""
     effect: str = ""
     deferred: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The explanation as plain data."""
         return asdict(self)
 
 
-def explain(key: str, loaded: LoadedConfig | None = None) -> Explanation:
+def explain(key: str, found: Examined | None = None) -> Explanation:
     """What a key means and, with a config, what it is there, who set it, and whether it matters.
 
     ``key`` may be in kebab case and may hold list positions (``datasets.0.path``). An old key leads
-    to the one that stands for it, another tool's word or a slip to the key that was meant.
+    to the one that stands for it, another tool's word or a slip to the key that was meant, a key of
+    a block to the block. What was written is told where the config is wrong, too.
 
     Raises:
         ConfigError: nothing is called so, nor nearly so.
     """
+    if key == EDITORS:
+        return Explanation(key, "left out: it tells editors where the schema is")
     flat = _schema_name(key)
     state = state_of(flat)
     if state is not None:
-        return _of_state(key, flat, state, loaded)
+        return _of_state(key, flat, state, found)
     meant = _meant(flat)
     if meant is None:
         raise ConfigError(
             f"there is no key `{key}`", hint="`tunesmith config keys` lists all", where=key
         )
-    return replace(explain(meant, loaded), asked=key)
+    explanation = replace(explain(meant, found), asked=key)
+    return explanation if found is None else _with_words(explanation, key, found)
 
 
-def _of_state(key: str, flat: str, state: KeyState, loaded: LoadedConfig | None) -> Explanation:
+def _of_state(key: str, flat: str, state: KeyState, found: Examined | None) -> Explanation:
     leaf = leaves().get(flat)
-    if leaf is None:
-        today = leaves().get(state.today)
-        said = state_in_words(state)
-        if today is None:
-            return Explanation(flat, said, rules=tuple(_rules_of(flat)))
-        return _of_leaf(flat, today, loaded, said)
-    return _of_leaf(key, leaf, loaded, "read")
+    if leaf is not None:
+        explanation = _of_leaf(key, leaf, found, "read")
+        return explanation if found is None else _with_given(explanation, key, found)
+    today = leaves().get(state.today)
+    if today is not None:
+        explanation = _of_leaf(flat, today, found, state_in_words(state))
+        return explanation if found is None else _with_words(explanation, key, found)
+    kind = kind_in_words(flat) if state.state == "not built" else ""
+    said = state_in_words(state)
+    explanation = Explanation(flat, said, type=kind, rules=tuple(_rules_of(flat)))
+    return explanation if found is None else _with_given(explanation, key, found)
+
+
+def _with_given(explanation: Explanation, key: str, found: Examined) -> Explanation:
+    """The same with what was written, where the key is not read or its value is wrong."""
+    explanation = _with_words(explanation, key, found)
+    path = path_of(key.replace("-", "_"))
+    given = value_at(found.given, path)
+    is_read = explanation.state == "read" and not _problems_of(path, found)
+    if given is None or is_read:
+        return explanation
+    place = found.places.get(path)
+    source = str(place) if place else explanation.source
+    return replace(explanation, value=written(given), source=source)
+
+
+def _with_words(explanation: Explanation, key: str, found: Examined) -> Explanation:
+    """The same with what was said about what stands at the key."""
+    path = path_of(key.replace("-", "_"))
+    place = found.places.get(path)
+    said = [text for text in found.loaded.notices if place and text.startswith(f"{place}: ")]
+    wrong = [f"wrong: {problem.message}" for problem in _problems_of(path, found)]
+    effect = "" if wrong else explanation.effect
+    return replace(explanation, effect=effect, said=(*explanation.said, *said, *wrong))
+
+
+def _problems_of(path: Path, found: Examined) -> list[Problem]:
+    problems = found.error.problems if found.error else ()
+    return [problem for problem in problems if path_of(problem.key)[: len(path)] == path]
 
 
 def state_in_words(state: KeyState) -> str:
@@ -93,7 +139,7 @@ def state_in_words(state: KeyState) -> str:
     }[state.state]
 
 
-def _of_leaf(key: str, leaf: Leaf, loaded: LoadedConfig | None, state: str) -> Explanation:
+def _of_leaf(key: str, leaf: Leaf, found: Examined | None, state: str) -> Explanation:
     old = state != "read"
     explanation = Explanation(
         key=leaf.flat,
@@ -107,7 +153,7 @@ def _of_leaf(key: str, leaf: Leaf, loaded: LoadedConfig | None, state: str) -> E
         needs=leaf.info.why if leaf.info.when else "",
         rules=tuple(_rules_of(leaf.flat)),
     )
-    return explanation if loaded is None else _with_value(explanation, leaf, key, loaded)
+    return explanation if found is None else _with_value(explanation, leaf, key, found.loaded)
 
 
 def _rules_of(flat: str) -> Iterator[str]:
@@ -190,10 +236,23 @@ def _meant(flat: str) -> str | None:
     scope = prefix + dot
     if scope in ("datasets.", "test_datasets."):
         scope = scope.replace(".", "[].")
+    if (block := home(name, scope)) is not None:
+        return block + (suggest(name, block) or name)
+    if not scope and ("", plain(name)) not in synonyms() and (inner := _inner(name)) is not None:
+        return inner
     found = suggest(name, scope)
     if found is not None:
         return scope + found
     return nearest(flat, [key for key in old_keys() if "." not in key])
+
+
+def _inner(name: str) -> str | None:
+    """The one key of a block that is not built that is called so: ``vllm_mode`` is of ``trl``."""
+    inside = f"fsdp_config.{name.removeprefix('fsdp_')}"
+    if name.startswith("fsdp_") and inside in kinds():
+        return inside
+    called = [key for key in kinds() if key.endswith(f".{name}")]
+    return called[0] if len(called) == 1 else None
 
 
 def rows_like(pattern: str = "") -> list[tuple[Row, str]]:

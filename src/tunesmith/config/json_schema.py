@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from tunesmith.config.flat import Leaf, leaves, top_leaves
+from tunesmith.config.kind_docs import OFF, kind_schema
 from tunesmith.config.schema import RunConfig
 from tunesmith.config.section import takes
 from tunesmith.config.support import KeyState, old_keys, state_of
@@ -29,7 +30,6 @@ _TRUTH_WORD = {
     "deprecated": True,
 }
 _QUOTED_NUMBER = {"type": "string", "pattern": "^[-+]?[0-9][0-9_.eE+-]*$", "deprecated": True}
-_OFF: list[Any] = [None, False, 0, "", [], {}]
 
 
 def json_schema() -> dict[str, Any]:
@@ -50,7 +50,7 @@ def json_schema() -> dict[str, Any]:
     _inside_blocks(definitions)
     for key in old_keys():
         if "[" not in key:
-            _place(properties, key, _of_old_key(state_of(key), properties))
+            _place(properties, key, _of_old_key(key, state_of(key), properties))
     return {
         "$schema": DIALECT,
         "title": "tunesmith run",
@@ -82,7 +82,7 @@ def _inside_blocks(definitions: dict[str, Any]) -> None:
         for key in old_keys():
             name = key.removeprefix(below)
             if key.startswith(below) and "." not in name:
-                properties[name] = _of_old_key(state_of(key), properties, below)
+                properties[name] = _of_old_key(key, state_of(key), properties, below)
 
 
 def _of_key(schema: dict[str, Any], leaf: Leaf) -> dict[str, Any]:
@@ -116,14 +116,16 @@ def _entries(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_old_key(
-    state: KeyState | None, properties: dict[str, Any], below: str = ""
+    key: str, state: KeyState | None, properties: dict[str, Any], below: str = ""
 ) -> dict[str, Any]:
-    """What an old key may hold: what today's key may, or anything where it is left out."""
+    """What an old key may hold: what today's key may, or anything where it is left out; of
+    one that is not built, what its kind takes.
+    """
     assert state is not None
     if state.state == "not built":
-        return {"description": f"Not built yet: {state.what}."}
+        return {**kind_schema(key), "description": f"Not built yet: {state.what}."}
     if state.state == "refused":
-        return {"enum": _OFF, "deprecated": True, "description": f"Refused: {state.what}."}
+        return {"enum": OFF, "deprecated": True, "description": f"Refused: {state.what}."}
     if state.state == "left out":
         return {"deprecated": True, "description": f"Left out: {state.what}."}
     today = properties.get(state.today.removeprefix(below), {})

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Path = tuple[str | int, ...]
 """Where a value lies: mapping keys and list positions."""
 
 Value = TypeVar("Value")
+
+
+def value_at(values: Any, path: Path) -> Any:
+    """The value at a path of a tree, or None where there is nothing."""
+    for part in path:
+        if isinstance(values, dict):
+            values = values.get(str(part))
+        elif isinstance(values, list) and isinstance(part, int) and part < len(values):
+            values = values[part]
+        else:
+            return None
+    return values
 
 
 class PathTable(MutableMapping[Path, Value]):

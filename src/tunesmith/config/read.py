@@ -43,6 +43,8 @@ KeySource = Place
 
 DEFAULT = Place("default")
 
+_NO_MAPPING = "give the file that begins with keys such as `base_model: ...`, without `- `"
+
 # Stand-ins for required keys that are missing or wrong, so that the other keys can be judged.
 _STAND_INS: Mapping[str, Any] = {"base_model": "missing", "learning_rate": 1e-4}
 
@@ -68,11 +70,25 @@ class LoadedConfig:
     method: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A config that was read, right or wrong.
+
+    ``error`` has all that is wrong with it. In ``loaded`` are then defaults, or stand-ins, where
+    something is wrong. ``given`` holds the values as they were written, old keys too, and
+    ``places`` says where.
+    """
+
+    loaded: LoadedConfig
+    error: ConfigError | None
+    given: Mapping[str, Any]
+    places: PathTable[Place]
+
+
 # As many as are listed in a report, and as many again for values.
 MAX_SUGGESTIONS = 100
 
 
-@at_most_suggestions(MAX_SUGGESTIONS)
 def load(
     source: str | Path | Mapping[str, Any],
     overrides: Sequence[Override] | Mapping[str, Any] = (),
@@ -84,18 +100,48 @@ def load(
 ) -> LoadedConfig:
     """The config of a file, of stdin (``-``) or of a mapping, with overrides on top.
 
+    What is said of the parameters of ``examine`` holds here.
+
+    Raises:
+        ConfigError: with every problem, ordered by line.
+    """
+    found = examine(
+        source,
+        overrides,
+        lenient=lenient,
+        strict_keys=strict_keys,
+        data_only=data_only,
+        environment=environment,
+    )
+    if found.error is not None:
+        raise found.error
+    return found.loaded
+
+
+@at_most_suggestions(MAX_SUGGESTIONS)
+def examine(
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[Override] | Mapping[str, Any] = (),
+    *,
+    lenient: bool = False,
+    strict_keys: bool = False,
+    data_only: bool = False,
+    environment: Environment | None = None,
+) -> Examined:
+    """A config with all that is wrong with it.
+
     ``lenient`` turns unknown keys into notices, ``strict_keys`` turns keys without effect into
     problems. ``data_only`` is for commands that train nothing: data of objectives that are not
     built is a notice. With an ``environment`` what the machine cannot do is a problem too; without
     one those checks are listed as deferred.
 
     Raises:
-        ConfigError: with every problem, ordered by line.
+        ConfigError: nothing of it can be judged: it is no YAML, or the config of something else.
     """
     draft = _read(source)
     draft.data_only = data_only
     apply_overrides(draft, [_own(override) for override in as_overrides(overrides)])
-    old = copy.deepcopy(draft.values)
+    old, places = copy.deepcopy(draft.values), PathTable(draft.places)
     upgrade(draft)
     written = old | copy.deepcopy(draft.values)
     if (other := other_file(draft)) is not None:
@@ -107,9 +153,8 @@ def load(
     _load_plugins(draft, config)
     asked = Asked(written, config)
     _check(draft, asked, environment, strict_keys=strict_keys)
-    if draft.problems:
-        raise _error(draft)
-    return _loaded(draft, asked, source)
+    error = _error(draft) if draft.problems else None
+    return Examined(_loaded(draft, asked, source), error, old, places)
 
 
 def _loaded(draft: Draft, asked: Asked, source: str | Path | Mapping[str, Any]) -> LoadedConfig:
@@ -143,7 +188,7 @@ def _read(source: str | Path | Mapping[str, Any]) -> Draft:
     values = {} if tree.values is None and not tree.problems else tree.values
     if not isinstance(values, dict):
         start = Draft({}, tree.places, name)
-        start.problem("yaml", (), "a config is a list of `key: value`", "check the file")
+        start.problem("yaml", (), "a config is a mapping, `key: value` on each line", _NO_MAPPING)
         raise _as_error(tree.problems or start.problems, name)
     draft = Draft(values, tree.places, name, tree.old_booleans)
     draft.problems.extend(tree.problems)

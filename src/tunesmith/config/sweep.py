@@ -7,6 +7,7 @@ once, always the same, so that an interrupted sweep has seen a bit of everything
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 from tunesmith.config.draft import dotted_path
 from tunesmith.config.overrides import Override
 from tunesmith.config.read import read_text
+from tunesmith.config.splice import Text, written
 from tunesmith.config.tree import Path, Tree, read_tree
 from tunesmith.errors import ConfigError, Problem
 
@@ -48,7 +50,7 @@ def read_sweep(path: str) -> tuple[SweepRun, ...]:
     """
     name, text = read_text(path)
     tree = read_tree(text, name)
-    problems = tree.problems or list(_problems(tree, name))
+    problems = tree.problems or list(_problems(tree, text, name))
     if problems:
         first = problems[0]
         raise ConfigError(
@@ -78,7 +80,7 @@ def _override(tree: Tree, path: Path, key: str, value: Any) -> Override:
     return Override(key, value, str(tree.places[path]))
 
 
-def _problems(tree: Tree, file: str) -> Iterator[Problem]:
+def _problems(tree: Tree, text: str, file: str) -> Iterator[Problem]:
     """What is wrong with the shape of a sweep file."""
     values = tree.values
     if not isinstance(values, dict) or not values:
@@ -89,18 +91,37 @@ def _problems(tree: Tree, file: str) -> Iterator[Problem]:
     for key, listed in values.items():
         if not isinstance(listed, list) or not listed:
             message = "must be a list of the values to try"
-            fix = (
-                "write mappings, `- {lora_r: 8, lora_alpha: 16}`"
-                if key == PAIRED
-                else "use `[...]`"
-            )
+            fix = _as_list(key, text)
             yield _placed(tree, (key,), "wrong-type", message, fix)
-        elif key == PAIRED:
-            yield from _paired_problems(tree, listed, values)
+        else:
+            yield from _twice(tree, key, listed)
+            if key == PAIRED:
+                yield from _paired_problems(tree, listed, values)
     sizes = [len(listed) for listed in values.values() if isinstance(listed, list)]
     if prod(sizes) > MAX_RUNS:
         message = f"{prod(sizes):,} runs, at most {MAX_RUNS:,} are started"
         yield Problem("out-of-range", message, "try fewer values at once", file=file)
+
+
+def _as_list(key: str, text: str) -> str:
+    """How to write the value of a key that has no list."""
+    if key == PAIRED:
+        return "write mappings, `- {lora_r: 8, lora_alpha: 16}`"
+    document = Text(text)
+    span = document.find((key,))
+    raw = document.raw(span) if span is not None and span.kind == "scalar" else ""
+    return f"write `[{raw}]`" if raw else "use `[...]`"
+
+
+def _twice(tree: Tree, key: str, listed: list[Any]) -> Iterator[Problem]:
+    """Values that stand in a list a second time: two runs would be the same."""
+    seen: set[str] = set()
+    for number, value in enumerate(listed):
+        text = json.dumps(value, sort_keys=True)
+        if text in seen:
+            message = f"`{written(value)}` stands here a second time: two runs would be the same"
+            yield _placed(tree, (key, number), "conflict", message, "take one of them out")
+        seen.add(text)
 
 
 def _paired_problems(tree: Tree, listed: list[Any], values: Mapping[str, Any]) -> Iterator[Problem]:

@@ -44,7 +44,7 @@ def test_every_problem_of_every_file_is_shown(right, wrong, capsys):
     assert capsys.readouterr().out.splitlines()[:6] == [
         f"{wrong}: 2 problems",
         f"  {wrong}:7:1: lr: there is no key `lr`",
-        "      fix: did you mean `learning_rate`?",
+        "      fix: did you mean `learning_rate`? It is set already, keep one of them",
         f"  {wrong}:8:1: lora_dropout: must be less than 1, not `2`",
         "      fix: correct it, or take it out (it is `0` then)",
         f"{right}: ok",
@@ -65,8 +65,8 @@ def test_json_is_one_object_a_file(right, wrong, capsys):
         "line": 7,
         "column": 1,
         "message": "there is no key `lr`",
-        "fix": "did you mean `learning_rate`?",
-        "edit": {"lr": None},
+        "fix": "did you mean `learning_rate`? It is set already, keep one of them",
+        "edit": {},
     }
 
 
@@ -128,6 +128,19 @@ def test_explaining_for_a_machine_decides_what_waits_for_it(right, capsys):
     assert "need a FILE" in capsys.readouterr().err
 
 
+def test_a_key_of_a_wrong_file_is_explained_and_the_file_is_said_to_be_wrong(right, capsys):
+    with open(right, "a") as file:
+        file.write("sequence_len: -1\nrl: dpo\n")
+    assert run(["config", "explain", "lora_r", right, "--lora-r", "16"]) == ExitCode.WRONG_INPUT
+    captured = capsys.readouterr()
+    assert "value        16" in captured.out
+    said = f"{right} is wrong (2 problems): see `tunesmith config validate {right}`\n"
+    assert captured.err == said
+    assert run(["config", "explain", "rl", right, "--json"]) == ExitCode.WRONG_INPUT
+    found = json.loads(capsys.readouterr().out)
+    assert (found["value"], found["state"][:9]) == ("dpo", "not built")
+
+
 def test_a_key_that_is_not_read_says_what_becomes_of_it(capsys):
     assert run(["config", "explain", "flash_attention"]) == ExitCode.DONE
     assert "asked        flash_attention (an old spelling" in capsys.readouterr().out
@@ -147,6 +160,11 @@ def test_values_on_the_command_line_are_validated_with_every_file(right, tmp_pat
         assert (problem["file"], problem["key"]) == ("--lora-r on the command line", "lora_r")
     assert run(["config", "validate", "--seed", "3"]) == ExitCode.WRONG_INPUT
     assert "Missing argument 'FILE...'" in capsys.readouterr().err
+
+
+def test_a_sweep_is_judged_by_its_plan(right, capsys):
+    assert run(["config", "validate", right, "--sweep", "s.yaml"]) == ExitCode.WRONG_INPUT
+    assert "`tunesmith plan CONFIG --sweep FILE` judges each run" in capsys.readouterr().err
 
 
 def test_keys_are_listed_by_pattern(capsys):

@@ -3,7 +3,7 @@ import pytest
 from tunesmith.config.checks.rules import MACHINE_RULES, RULES
 from tunesmith.config.explain import explain, rows_like
 from tunesmith.config.flat import leaves
-from tunesmith.config.read import load
+from tunesmith.config.read import examine
 from tunesmith.config.support import old_keys, state_of
 from tunesmith.errors import ConfigError
 
@@ -26,22 +26,22 @@ def test_a_key_is_explained_with_type_bounds_and_default():
 
 
 def test_with_a_config_come_the_value_who_set_it_and_whether_it_matters():
-    dead = explain("lora_r", load(RIGHT))
+    dead = explain("lora_r", examine(RIGHT))
     assert (dead.value, dead.source) == ("4", "python")
     assert dead.effect == "has no effect here: adapter is not set"
-    live = explain("lora_r", load(RIGHT, {"adapter": "lora", "lora_target_linear": True}))
+    live = explain("lora_r", examine(RIGHT, {"adapter": "lora", "lora_target_linear": True}))
     assert live.effect == "read in this config"
-    assert explain("seed", load(RIGHT)).source == "default"
+    assert explain("seed", examine(RIGHT)).source == "default"
 
 
 def test_what_waits_for_the_machine_is_said_at_its_key():
-    loaded = load(RIGHT | {"bf16": True})
-    assert explain("bf16", loaded).deferred == tuple(loaded.deferred)
+    loaded = examine(RIGHT | {"bf16": True})
+    assert explain("bf16", loaded).deferred == tuple(loaded.loaded.deferred)
     assert explain("seed", loaded).deferred == ()
 
 
 def test_keys_of_entries_are_explained_by_position_or_without():
-    loaded = load(RIGHT)
+    loaded = examine(RIGHT)
     assert explain("datasets.0.path", loaded).value == "a"
     assert explain("datasets.0.roles", loaded).value == '{"user": ["human"]}'
     assert explain("datasets.path").key == "datasets[].path"
@@ -69,7 +69,7 @@ def test_every_rule_is_told_at_each_key_that_is_read():
     ],
 )
 def test_other_words_and_slips_lead_to_the_key_that_was_meant(asked, key):
-    found = explain(asked, load(RIGHT))
+    found = explain(asked, examine(RIGHT))
     assert (found.key, found.asked, found.state) == (key, asked, "read")
     assert found.value
 
@@ -129,3 +129,88 @@ def test_keys_are_found_by_name_and_by_meaning_those_that_are_read_first():
     assert ("world_size", "left out: it means nothing on one device") in [
         (row.key, state) for row, state in rows_like("world")
     ]
+
+
+@pytest.fixture
+def old(tmp_path):
+    path = tmp_path / "old.yaml"
+    path.write_text(
+        "base_model: m\nlearning_rate: 1e-4\nmicro_batch_size: 1\noutput_dir: o\n"
+        "datasets: [{path: a, type: alpaca}]\nflash_attention: true\nworld_size: 2\n"
+        "wandb_mode: online\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line", "said"),
+    [
+        ("flash_attention", "null", None, "flash_attention is left out: the machine decides"),
+        ("world_size", "2", 7, "world_size is left out"),
+        ("wandb_mode", "online", 8, "wandb_mode has no effect"),
+    ],
+)
+def test_an_old_key_of_a_file_is_told_with_what_became_of_it(old, key, value, line, said):
+    found = explain(key, examine(old))
+    assert found.value == value
+    assert found.source == (f"{old}:{line}:1" if line else "default")
+    assert said in found.said[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "type", "wrong"),
+    [
+        ("rl", "grpo", "one of dpo, ipo", "wrong: not built yet"),
+        ("trl.vllm_mode", "colocate", "one of server, colocate", ""),
+        ("vllm-mode", "colocate", "one of server, colocate", ""),
+        ("sequence_len", "-1", "a whole number, 2 or more", "wrong: must be 2 or more, not `-1`"),
+        ("lora_r", "4", "a whole number, 1 or more", ""),
+        ("datasets.0.path", "a", "text", ""),
+    ],
+)
+def test_a_key_is_explained_in_a_config_that_is_wrong(old, key, value, type, wrong):
+    text = old.read_text() + "rl: grpo\ntrl: {vllm_mode: colocate}\nsequence_len: -1\nlora_r: 4\n"
+    old.write_text(text)
+    examined = examine(old)
+    assert examined.error is not None
+    found = explain(key, examined)
+    assert found.value == value
+    assert found.source.startswith(f"{old}:")
+    assert found.type.startswith(type)
+    told = [text for text in found.said if text.startswith("wrong")]
+    assert [text.startswith(wrong) for text in told] == ([True] if wrong else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("path", "datasets[].path"),
+        ("pad_token", "special_tokens.pad_token"),
+        ("fsdp_offload_params", "fsdp_config.offload_params"),
+        ("num_generations", "trl.num_generations"),
+        ("$schema", "$schema"),
+    ],
+)
+def test_a_key_of_a_block_is_found_by_its_own_name(name, key):
+    found = explain(name)
+    assert found.key == key
+    assert found.state
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("wandb_project", "text"),
+        ("gradio_share", "true or false"),
+        ("trl.epsilon", "a number, 0 or more"),
+        ("kd_alpha", "a number, 0 to 1"),
+        ("activation_offloading", "true or false or one of legacy, disk, hidden_states"),
+        ("lr_groups", "a list of mappings with `lr`, `name`, `modules`"),
+        ("fsdp_version", "one of 1, 2"),
+        ("deepspeed", ""),
+    ],
+)
+def test_the_type_of_a_key_that_is_not_built_is_told(key, words):
+    found = explain(key)
+    assert found.state.startswith("not built yet: ")
+    assert found.type == words

@@ -129,3 +129,33 @@ def test_names_of_tables_are_offered():
 
 def test_the_key_for_editors_is_read_in_silence():
     assert load(RIGHT | {"$schema": "tunesmith.json"}).notices == []
+
+
+@pytest.mark.parametrize(
+    ("values", "valid"),
+    [
+        ({"rl": "dpo"}, True),
+        ({"rl": "dpp"}, False),
+        ({"trl": {"vllm_mode": "colocate", "beta": 0.1, "max_completion_length": "7"}}, True),
+        ({"trl": {"vllm_mod": "colocate"}}, False),
+        ({"trl": {"beta": -1}}, False),
+        ({"trl": {"generation_kwargs": {"free": 1}}}, True),
+        ({"trl": None}, True),
+        ({"fsdp_config": {"fsdp_offload_params": True, "limit_all_gathers": True}}, True),
+        ({"fsdp_config": {"offload": True}}, False),
+        ({"fsdp_version": 2}, True),
+        ({"fsdp_version": 3}, False),
+        ({"lr_groups": [{"name": "a", "modules": ["b"], "lr": 0.1}]}, True),
+        ({"lr_groups": [{"nam": "a"}]}, False),
+        ({"wandb_project": 3}, False),
+        ({"kd_alpha": 1.5}, False),
+        ({"gradio_share": "on"}, True),
+        ({"gradio_share": 3}, False),
+        ({"deepspeed": "zero.json"}, True),
+        ({"dpo_loss_type": ["sigmoid", "sft"]}, True),
+        ({"dpo_loss_type": ["sigmoidal"]}, False),
+    ],
+)
+def test_keys_that_are_not_built_have_their_types_too(values, valid):
+    right = {"base_model": "m", "learning_rate": 1e-4, "micro_batch_size": 1}
+    assert Draft202012Validator(json_schema()).is_valid(right | values) is valid

@@ -54,6 +54,9 @@ def test_every_value_knows_where_it_stands(tmp_path):
         ("_: {lora_r: 8}\n", "_", 1),
         ("_: [8]\n", "_.0", 1),
         ("_:\n- {seed: 1}\nseed: [2]\n", "_.0.seed", 2),
+        ("seed: [1, 2, 1]\n", "seed.2", 1),
+        ("datasets: [[{path: a}], [{path: a}]]\n", "datasets.1", 1),
+        ("_:\n- {seed: 1, lora_r: 2}\n- {lora_r: 2, seed: 1}\n", "_.1", 3),
         ("seed: [1]\nseed: [2]\n", "seed", 2),
         ("seed: [\n", "", 2),
     ],
@@ -63,6 +66,26 @@ def test_a_wrong_shape_is_said_with_its_place(tmp_path, text, key, line):
         sweep(tmp_path, text)
     (problem,) = caught.value.problems
     assert (problem.key, problem.line) == (key, line)
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("learning_rate: 1e-4\n", "write `[1e-4]`"),
+        ("optimizer: 'adamw_torch' # x\n", "write `['adamw_torch']`"),
+        ("seed: []\n", "use `[...]`"),
+        ("seed:\n", "use `[...]`"),
+        ("special_tokens:\n  pad_token: x\n", "use `[...]`"),
+    ],
+)
+def test_a_single_value_is_answered_with_its_list(tmp_path, text, fix):
+    with pytest.raises(ConfigError) as caught:
+        sweep(tmp_path, text)
+    assert caught.value.problems[0].fix == fix
+
+
+def test_equal_values_of_other_types_are_no_repetition(tmp_path):
+    assert len(sweep(tmp_path, "lora_r: [1, 1.0, true, '1', null]\n")) == 5
 
 
 @pytest.mark.parametrize("text", ["", "- 1\n", "{}\n"])
