@@ -7,6 +7,7 @@ or a better one. The others load, or name what is not built, or hold a key that 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from tunesmith.config.read import load
 from tunesmith.errors import ConfigError, Problem
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "from-axolotl.md"
 FOLDER = os.environ.get("TUNESMITH_AXOLOTL_EXAMPLES", "")
 
 # File that axolotl refuses -> code, key and words of the problem that must be among its own.
@@ -150,5 +152,7 @@ def test_no_key_vanishes_without_a_word(verdicts: dict[str, Verdict]) -> None:
     assert seen == set(SAID)
 
 
-def test_what_is_built_loads(verdicts: dict[str, Verdict]) -> None:
-    assert sum(not verdict.problems for verdict in verdicts.values()) >= 59
+def test_the_documents_say_how_many_load(verdicts: dict[str, Verdict]) -> None:
+    words = re.search(r"(\d+) load as they are", " ".join(DOCUMENT.read_text().split()))
+    assert words is not None
+    assert sum(not verdict.problems for verdict in verdicts.values()) == int(words[1])
