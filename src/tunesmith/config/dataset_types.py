@@ -78,6 +78,21 @@ def _without_style(kind: str) -> str:
     return name if colon and name in STYLED_FORMATS and style in PROMPT_STYLES else kind
 
 
+def family(method: str) -> str:
+    """The family of formats in which a type is looked for first under ``rl: method``, or ""."""
+    return _FAMILIES.get(method, "")
+
+
+def methods_of(kind: str) -> list[str]:
+    """The values of ``rl`` under which a type that is none by itself names a format."""
+    known = registry("formats")
+    return [
+        method
+        for method, own in _FAMILIES.items()
+        if f"{own}.{kind}" in known or f"{own}.{kind}.default" in known
+    ]
+
+
 def is_templated(name: str) -> bool:
     """Whether the format's rows are turns for a chat template; False for one that is not known."""
     return name.startswith(TEMPLATED) and name not in _UNTURNED

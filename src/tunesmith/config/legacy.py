@@ -97,7 +97,7 @@ _IGNORED: Mapping[str, str] = {
 # What asks for nothing beside null and empty, and is left out in silence: false and zero where
 # nothing stands here, else this value alone.
 _USUAL: Mapping[str, Any] = {
-    "dataloader_pin_memory": True,
+    "dataloader_pin_memory": None,
     "peft_autocast_adapter_dtype": True,
     "tokenizer_legacy": None,
     "include_tkps": True,
@@ -231,6 +231,9 @@ def _ignore(draft: Draft) -> None:
                 continue
             value = draft.values[name]
             if _asks(name, value):
+                adapter = draft.values.get("adapter")
+                if reason == _WHOLE and adapter:
+                    reason = f"`adapter: {adapter}` trains the adapter alone"
                 draft.replace((name,), {}, f"{name} is left out: {reason}")
             else:
                 draft.drop((name,))
@@ -315,6 +318,28 @@ def _shares_of_steps(draft: Draft) -> None:
         )
         draft.drop(("warmup_steps",))
         draft.removed.add("warmup_steps")
+
+
+def _resume_switch(draft: Draft) -> None:
+    """``resume_from_checkpoint: true``: going on by itself is another key."""
+    value = draft.values.get("resume_from_checkpoint")
+    if isinstance(value, bool):
+        draft.problem(
+            "wrong-type",
+            ("resume_from_checkpoint",),
+            f"must be the folder of a checkpoint, not `{str(value).lower()}`",
+            f"use `auto_resume_from_checkpoints: {str(value).lower()}`",
+            {"resume_from_checkpoint": REMOVE, "auto_resume_from_checkpoints": value},
+        )
+        draft.drop(("resume_from_checkpoint",))
+        draft.removed.add("resume_from_checkpoint")
+
+
+def _remote_code(draft: Draft) -> None:
+    """``trust_remote_code``, which stays to be read: a model that needs it is refused."""
+    if draft.values.get("trust_remote_code") is True:
+        text = "trust_remote_code is never obeyed: a model that needs code of its own is refused"
+        draft.left_out(("trust_remote_code",), text)
 
 
 def _named_tokens(draft: Draft) -> None:
@@ -435,6 +460,8 @@ _TRANSFORMS: Sequence[Callable[[Draft], None]] = (
     _attention,
     _exact_attention,
     _shares_of_steps,
+    _resume_switch,
+    _remote_code,
     _named_tokens,
     _pure_precision,
     _words_for_precision,

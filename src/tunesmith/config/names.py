@@ -90,6 +90,9 @@ def _answer(draft: Draft, path: Path, prefix: str) -> tuple[str, Edit]:
     target, fix = _meant(draft, path, prefix)
     value = draft.old_booleans.get(path, draft.get(path))
     if target is None:
+        if not prefix and isinstance(value, dict | list) and "`" not in fix.partition(";")[0]:
+            fix = f"call it `x-{name}` if it only holds anchors, else take it out"
+            return fix, {f"x-{name}": value} | gone
         return fix, gone
     is_word = _word_for(name, prefix) == target[-1]
     other = foreign(_scope(prefix).rstrip("."), name) if is_word else None

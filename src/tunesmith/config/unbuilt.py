@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from tunesmith.config.dataset_types import format_name, is_compared
 from tunesmith.config.draft import Draft, dotted_path, put_at
 from tunesmith.config.flat import top_leaves
 from tunesmith.config.kinds import inner_keys, plain_key, value_problem
@@ -193,6 +194,18 @@ FSDP1_ONLY: Mapping[str, str] = {
     "fsdp_config.forward_prefetch": "FSDP2 fetches ahead by itself",
 }
 
+# Key and value that switch a tracker off, whatever else is set.
+_SWITCHED_OFF: Mapping[str, Any] = {
+    "use_wandb": False,
+    "wandb_mode": "disabled",
+    "use_mlflow": False,
+    "use_comet": False,
+    "comet_mode": "disabled",
+    "use_trackio": False,
+    "use_swanlab": False,
+    "swanlab_mode": "disabled",
+}
+
 _OFF_WORDS = {"no", "off", "none", "false", "disabled"}
 
 
@@ -251,6 +264,11 @@ def take_unbuilt(
     for each in draft.switched:
         asking = _Asking("plugins", each.path, True, each.place)
         asked.setdefault(each.capability, []).append(asking)
+    off = {
+        unbuilt_keys()[flat].capability
+        for flat, path, value in found
+        if flat in _SWITCHED_OFF and draft.old_booleans.get(path, value) == _SWITCHED_OFF[flat]
+    }
     for flat, path, value in found:
         known = unbuilt_keys()[flat]
         if not known.is_off(value):
@@ -259,12 +277,13 @@ def take_unbuilt(
             asked.setdefault(known.capability, []).append(asking)
         draft.drop(path)
     for capability, items in asked.items():
-        if any(item.switches for item in items):
+        if capability not in off and any(item.switches for item in items):
             _refuse(draft, capability, items)
             draft.silenced |= _SILENCES.get(capability, frozenset())
             continue
         for item in (each for each in items if each.is_right):
-            text = f"{item.flat} has no effect: {capability} is not switched on"
+            how = "switched off" if capability in off else "not switched on"
+            text = f"{item.flat} has no effect: {capability} is {how}"
             draft.left_out(item.path, text)
 
 
@@ -339,14 +358,21 @@ def _refuse(draft: Draft, capability: str, items: Sequence[_Asking]) -> None:
         draft.notice(first.path, not_trained(name))
         return
     gone = [dotted_path(item.path) for item in items]
+    fix = f"take out {', '.join(f'`{key}`' for key in gone)}"
+    edit: dict[str, Any] = dict.fromkeys(gone, REMOVE)
+    if method and _is_compared(draft, method):
+        fix, edit = f"{fix}, and give `datasets` rows that hold an answer to learn", {}
     problem = Problem(
-        "not-built",
-        f"not built yet: {name}",
-        f"take out {', '.join(f'`{key}`' for key in gone)}",
-        key=dotted_path(first.path),
-        edit=dict.fromkeys(gone, REMOVE),
+        "not-built", f"not built yet: {name}", fix, key=dotted_path(first.path), edit=edit
     )
     draft.problems.append(put_at(problem, first.place))
+
+
+def _is_compared(draft: Draft, method: str) -> bool:
+    """Whether the rows of some data set are of use to this method alone."""
+    kinds = [entry.get("type") for _, entry in draft.entries()]
+    named = [format_name(kind, method) for kind in kinds if kind and isinstance(kind, str)]
+    return any(isinstance(kind, dict) for kind in kinds) or any(map(is_compared, named))
 
 
 def not_trained(name: str) -> str:

@@ -24,6 +24,7 @@ _BOUNDS: Mapping[str, tuple[str, str]] = {
 }
 _EMPTY = {"string_too_short", "too_short"}
 _TRUTH = {"true": True, "false": False}
+_SHORT_TRUTH = {"1": True, "y": True, "t": True, "0": False, "n": False, "f": False}
 
 
 def describe(annotation: Any) -> str:
@@ -159,16 +160,38 @@ def _problem(leaf: Leaf, path: Path, errors: Sequence[ErrorDetails]) -> Problem:
         message = f"must be a finite number, not {given(value)}"
         return Problem("out-of-range", message, fix, key=key, edit=edit)
     wanted = _item_type(leaf, path)
-    message = f"must be {describe(wanted)}, not {given(value)}"
+    message = f"must be {describe(wanted)}, not {_given_list(value)}"
     names = _literals(wanted)
     if isinstance(value, str):
         if meant := nearest(value, [*names, *(_TRUTH if bool in arms(wanted) else ())]):
             fix, edit = f"did you mean `{meant}`?", {key: _TRUTH.get(meant, meant)}
         if names:
             return Problem("out-of-range", message, fix, key=key, edit=edit)
-    if better := _type_fix(wanted, value):
+    if _only_truth(wanted) and (meant_truth := _SHORT_TRUTH.get(str(value).lower())) is not None:
+        fix, edit = f"write `{str(meant_truth).lower()}`", {key: meant_truth}
+    elif flattened := _flattened(value):
+        fix, edit = f"write `[{', '.join(flattened)}]`", {key: flattened}
+    elif better := _type_fix(wanted, value):
         fix, edit = better, {}
     return Problem("wrong-type", message, fix, key=key, edit=edit)
+
+
+def _only_truth(wanted: Any) -> bool:
+    return list(arms(wanted)) == [bool]
+
+
+def _given_list(value: Any) -> str:
+    """A value as ``given`` has it; of a list, with an item that is no text."""
+    odd = [item for item in value if not isinstance(item, str)] if isinstance(value, list) else []
+    return f"a list with {given(odd[0])} in it" if odd else given(value)
+
+
+def _flattened(value: Any) -> list[str]:
+    """The texts of a list whose items are lists of text; none of any other value."""
+    if not isinstance(value, list) or not all(isinstance(item, list) for item in value):
+        return []
+    flat = [text for item in value for text in item]
+    return flat if all(isinstance(text, str) for text in flat) else []
 
 
 def _taken_out(leaf: Leaf, key: str) -> tuple[str, Edit]:

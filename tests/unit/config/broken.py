@@ -251,6 +251,7 @@ ASKED: list[Case] = [
     ({"fsdp": ["full_shard"], "fp32_norms": True}, "conflict", "fp32_norms"),
     ({"deepcompile": True}, "missing", "deepspeed"),
     ({"rl": "dpo", "sample_packing": True}, "conflict", "sample_packing"),
+    ({"rl": "dpo", **_entry(type="chatml.intl")}, "out-of-range", "datasets.0.type"),
     ({"rl": "kto", "dpo_loss_type": ["sigmoid"]}, "conflict", "dpo_loss_type"),
     (
         {"rl": "dpo", "dpo_loss_type": ["sigmoid", "sft"], "dpo_loss_weights": [1.0]},

@@ -45,6 +45,7 @@ def test_an_unknown_method_is_told_from_one_that_is_not_built():
         ("wandb_project", None),
         ("wandb_project", ""),
         ("wandb_mode", "disabled"),
+        ("use_wandb", False),
         ("fsdp", None),
         ("fsdp", []),
         ("deepspeed", False),
@@ -76,6 +77,10 @@ def test_false_and_zero_that_mean_something_are_heard(key, value, code):
     assert [(item.key, item.code) for item in problems(**{key: value})] == [(key, code)]
 
 
+BOTH = {"tokenizer_legacy", "dataloader_pin_memory"}
+"""Keys of which neither true nor false is usual."""
+
+
 @pytest.mark.parametrize(
     "key",
     [
@@ -88,7 +93,7 @@ def test_false_where_true_is_usual_is_a_notice(key):
     (notice,) = load(RIGHT | {key: False}).notices
     assert f"{key} " in notice
     assert load(RIGHT | {key: None}).notices == []
-    assert load(RIGHT | {key: True}).notices == [] or key == "tokenizer_legacy"
+    assert load(RIGHT | {key: True}).notices == [] or key in BOTH
 
 
 def test_the_tables_know_each_default_that_is_not_none(reference):
@@ -217,3 +222,38 @@ def test_a_wrong_value_in_a_block_has_a_fix_too():
 def test_a_few_names_are_listed():
     (problem,) = problems(fsdp_version=3)
     assert problem.message == "must be `1` or `2`, not `3`"
+
+
+@pytest.mark.parametrize(
+    "off",
+    [
+        {"wandb_project": "x", "wandb_mode": "disabled"},
+        {"wandb_project": "x", "use_wandb": False},
+        {"mlflow_tracking_uri": "x", "use_mlflow": False},
+        {"swanlab_project": "x", "swanlab_mode": "disabled"},
+        {"use_comet": True, "comet_mode": "disabled"},
+    ],
+)
+def test_what_is_switched_off_is_not_asked_for(off):
+    (notice,) = load(RIGHT | off).notices
+    assert "is switched off" in notice
+    with pytest.raises(ConfigError):
+        load(RIGHT | off, strict_keys=True)
+
+
+def test_a_method_whose_rows_are_its_own_has_no_edit():
+    datasets = [{"path": "a", "type": "chatml.intel"}]
+    (problem,) = problems(rl="dpo", rl_beta=0.1, datasets=datasets)
+    assert problem.edit == {}
+    assert problem.fix == (
+        "take out `rl`, `rl_beta`, and give `datasets` rows that hold an answer to learn"
+    )
+
+
+def test_a_method_does_not_silence_a_misspelt_type():
+    found = problems(rl="dpo", datasets=[{"path": "a", "type": "chatml.intl"}])
+    assert {item.key: item.fix for item in found}["datasets.0.type"] == (
+        "did you mean `chatml.intel`?"
+    )
+    (problem,) = problems(rl="grpo", datasets=[{"path": "a", "type": "rewards.read_rows"}])
+    assert problem.key == "rl"

@@ -30,6 +30,10 @@ BNB_NAMES: Mapping[str, Sequence[Any]] = {
 """The values of those that are chosen by name."""
 
 
+_EVERY_LINEAR = ("all-linear", "all_linear", "all")
+_NAMES = re.compile(r"[\w.]+( *, *[\w.]+)+")
+
+
 def quantised_base(config: RunConfig) -> Iterator[Problem]:
     """Quantised weights cannot train, so they need an adapter, and one width at a time."""
     quant, kind = config.quant, config.adapters.kind
@@ -76,6 +80,22 @@ def targets_are_readable(config: RunConfig) -> Iterator[Problem]:
     """One text is a regular expression over module names, and must be one."""
     targets = config.adapters.target_modules
     if not isinstance(targets, str):
+        return
+    if targets in _EVERY_LINEAR:
+        yield out_of_range(
+            "lora_target_modules",
+            f"no module is called `{targets}`",
+            {"lora_target_modules": REMOVE, "lora_target_linear": True},
+        )
+        return
+    if _NAMES.fullmatch(targets):
+        names = [name.strip() for name in targets.split(",")]
+        yield out_of_range(
+            "lora_target_modules",
+            f"one text is a regular expression, and no module is called `{targets}`",
+            {"lora_target_modules": names},
+            f"write a list: `lora_target_modules: [{', '.join(names)}]`",
+        )
         return
     try:
         re.compile(targets)

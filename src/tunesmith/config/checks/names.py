@@ -8,12 +8,20 @@ from functools import cache
 from pathlib import Path
 
 from tunesmith import catalog
+from tunesmith.config.checks.asked import Asked
 from tunesmith.config.checks.data import entries
-from tunesmith.config.checks.rule import Rule, out_of_range
-from tunesmith.config.dataset_types import format_name, is_compared, is_own, type_names
+from tunesmith.config.checks.rule import PlainRule, Rule, out_of_range
+from tunesmith.config.dataset_types import (
+    family,
+    format_name,
+    is_compared,
+    is_own,
+    methods_of,
+    type_names,
+)
 from tunesmith.config.schema import RunConfig
 from tunesmith.errors import REMOVE, Problem
-from tunesmith.registry import nearest, registry
+from tunesmith.registry import distance, nearest, plain, registry
 
 
 def _words(text: str) -> frozenset[str]:
@@ -54,6 +62,8 @@ _SPELLINGS = {
     "messages": "chat_template",
     "text": "completion",
 }
+_LISTED = 5
+"""Names of what exists that a fix lists at most: the nearest."""
 
 
 # What to take where a name is not built, and no other is near.
@@ -76,18 +86,21 @@ def name_problem(
     if value in unbuilt:
         message = f"{kind} `{value}` is not built yet"
         return Problem(
-            "not-built", message, _one_of(kind, names), key=key, edit={key: _USUAL[kind]}
+            "not-built", message, _one_of(kind, value, names), key=key, edit={key: _USUAL[kind]}
         )
     spelt = _SPELLINGS.get(value.lower())
     meant = spelt if spelt in names else nearest(value, [*names, *sorted(unbuilt)])
-    fix = f"did you mean `{meant}`?" if meant else _one_of(kind, names)
+    fix = f"did you mean `{meant}`?" if meant else _one_of(kind, value, names)
     return out_of_range(key, f"there is no {kind} `{value}`", {key: meant or _USUAL[kind]}, fix)
 
 
-def _one_of(kind: str, names: Iterable[str]) -> str:
+def _one_of(kind: str, value: str, names: Iterable[str]) -> str:
+    """What is usual, and the nearest of what else there is."""
     usual = _USUAL[kind]
-    first = f"use `{usual}`, or one of" if usual else "take it out, or use one of"
-    return f"{first}: {', '.join(name for name in names if name != usual)}"
+    first = f"use `{usual}`, or one such as" if usual else "take it out, or use one such as"
+    others = [name for name in names if name != usual]
+    near = sorted(others, key=lambda name: distance(plain(value), plain(name)))[:_LISTED]
+    return f"{first} {', '.join(near)}"
 
 
 @cache
@@ -131,8 +144,55 @@ def formats(config: RunConfig) -> Iterator[Problem]:
                 edit={f"{key}.type": "chat_template"},
             )
         elif isinstance(entry.type, str) and name not in (*names, "untyped") and not is_own(name):
-            found = name_problem(f"{key}.type", name, "data set type", names, _UNBUILT_FORMATS)
-            yield from [found] if found else []
+            yield from _unknown_type(f"{key}.type", name, names)
+
+
+def formats_of_method(asked: Asked) -> Iterator[Problem]:
+    """With ``rl`` a type may be one of the method's own; a module is looked for when rows are."""
+    prefix = f"{family(asked.method)}."
+    if prefix == ".":
+        return
+    inside = [name.removeprefix(prefix) for name in type_names() if name.startswith(prefix)]
+    inside += [name for name in type_names() if name.startswith(prefix) or not is_compared(name)]
+    for key, entry in entries(asked.config):
+        name = format_name(entry.type, asked.method)
+        known = name in type_names() or is_own(name) or _may_be_a_module(name, inside)
+        if isinstance(entry.type, str) and not known:
+            yield from _unknown_type(f"{key}.type", name, inside, asked.method)
+
+
+def _unknown_type(key: str, name: str, names: list[str], method: str = "") -> Iterator[Problem]:
+    """The problem with a type that is none of the names, nor a module that can be found."""
+    methods = [] if method else methods_of(name)
+    if methods:
+        yield Problem(
+            "not-built",
+            f"`{name}` gives answers to compare, and preference training is not built yet",
+            f"it belongs to `rl: {methods[0]}`; choose a `type` whose rows hold an answer to learn",
+            key=key,
+            edit={"rl": methods[0]},
+        )
+    elif _may_be_a_module(name, names):
+        yield Problem(
+            "refused",
+            f"there is no data set type `{name}`, and no module `{name.partition('.')[0]}`",
+            "install the module, or start in the folder that holds it",
+            key=key,
+        )
+    elif found := name_problem(key, name, "data set type", [*names, "sharegpt"], _UNBUILT_FORMATS):
+        yield found
+
+
+def _may_be_a_module(name: str, names: list[str]) -> bool:
+    """A dotted name whose first part is none of ours, nor a slip of one."""
+    first, dot, _ = name.partition(".")
+    ours = [known.partition(".")[0] for known in names]
+    return (
+        bool(dot)
+        and all(part.isidentifier() for part in name.split("."))
+        and name not in _UNBUILT_FORMATS
+        and nearest(first, ours) is None
+    )
 
 
 def templates(config: RunConfig) -> Iterator[Problem]:
@@ -171,7 +231,7 @@ def attention(config: RunConfig) -> Iterator[Problem]:
         yield Problem(
             "refused",
             "attention kernels from a hub are not run",
-            _one_of("attention function", catalog.ATTENTIONS),
+            _one_of("attention function", name, catalog.ATTENTIONS),
             key="attn_implementation",
             edit={"attn_implementation": REMOVE},
         )
@@ -185,10 +245,11 @@ def attention(config: RunConfig) -> Iterator[Problem]:
         yield found
 
 
-RULES: tuple[Rule, ...] = (
+RULES: tuple[Rule | PlainRule, ...] = (
     Rule(("optimizer",), optimizer),
     Rule(("lr_scheduler",), schedule),
     Rule(("datasets", "test_datasets"), formats),
+    PlainRule(("rl",), formats_of_method),
     Rule(("chat_template", "datasets", "test_datasets"), templates),
     Rule(("attn_implementation",), attention),
 )
