@@ -84,6 +84,16 @@ def nearest(name: str, options: Iterable[str]) -> str | None:
     return best[1] if best else None
 
 
+def closest(name: str, options: Iterable[str], number: int) -> list[str]:
+    """The ``number`` options that are nearest by spelling, however far; the first ones where
+    ``at_most_suggestions`` is used up.
+    """
+    wanted, left, listed = plain(name), _questions.get(), list(options)
+    if left is None or next(left, None) is not None:
+        listed.sort(key=lambda option: distance(wanted, plain(option)))
+    return listed[:number]
+
+
 def _letters(word: str) -> int:
     """The set of a word's letters as the bits of a number (rare ones share theirs)."""
     return sum(1 << bit for bit in {ord(letter) % 64 for letter in word})

@@ -12,7 +12,7 @@ from tunesmith.config.flat import leaves
 from tunesmith.config.kinds import kinds
 from tunesmith.config.legacy import legacy_keys
 from tunesmith.config.legacy_data import ENTRY_KEYS, SINGULAR
-from tunesmith.config.read import load
+from tunesmith.config.read import MAX_SUGGESTIONS, load
 from tunesmith.config.unbuilt import unbuilt_keys
 from tunesmith.errors import ConfigError
 
@@ -96,8 +96,8 @@ def measure(chosen: list[Slip]) -> float:
     right: Counter[str] = Counter()
     for block, all_of_it in by_block.items():
         place = block.replace("[]", ".0") + "." if block else ""
-        for start in range(0, len(all_of_it), 200):
-            some = all_of_it[start : start + 200]
+        for start in range(0, len(all_of_it), MAX_SUGGESTIONS):
+            some = all_of_it[start : start + MAX_SUGGESTIONS]
             with pytest.raises(ConfigError) as caught:
                 load(written(block, [slip.slip for slip in some]))
             fixes = {item.key: item.fix for item in caught.value.problems}
@@ -105,7 +105,9 @@ def measure(chosen: list[Slip]) -> float:
             for slip in some:
                 assert codes.get(place + slip.slip) == "unknown-key", slip
                 tried[slip.kind] += 1
-                right[slip.kind] += fixes[place + slip.slip] == f"did you mean `{slip.name}`?"
+                right[slip.kind] += fixes[place + slip.slip].startswith(
+                    f"did you mean `{slip.name}`?"
+                )
     for kind in tried:
         print(f"{kind:7} {right[kind]:6} of {tried[kind]:6} lead back to the key")
     share = right.total() / tried.total()

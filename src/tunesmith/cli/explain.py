@@ -41,7 +41,11 @@ config.add_command(migrate)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a file.")
 @click.option("--machine", metavar="NAME", help="Check against this machine: h100, a100-80x8, ...")
 @click.option("--lenient", is_flag=True, help="Unknown keys are notices.")
-@click.option("--strict-keys", is_flag=True, help="Keys without effect are problems.")
+@click.option(
+    "--strict-keys",
+    is_flag=True,
+    help="Keys that do nothing here (without effect, or left out) are problems.",
+)
 @click.option("--sweep", hidden=True)
 def validate(
     *,

@@ -91,7 +91,11 @@ def takes_config(function: Function) -> Callable[..., Any]:
     @click.argument("config")
     @takes_overrides
     @click.option("--lenient", is_flag=True, help="Unknown keys are notices.")
-    @click.option("--strict-keys", is_flag=True, help="Keys without effect are errors.")
+    @click.option(
+        "--strict-keys",
+        is_flag=True,
+        help="Keys that do nothing here (without effect, or left out) are errors.",
+    )
     @wraps(function)
     def command(
         *,

@@ -21,7 +21,7 @@ from tunesmith.config.dataset_types import (
 )
 from tunesmith.config.schema import RunConfig
 from tunesmith.errors import REMOVE, Problem
-from tunesmith.registry import distance, nearest, plain, registry
+from tunesmith.registry import closest, nearest, registry
 
 
 def _words(text: str) -> frozenset[str]:
@@ -99,8 +99,7 @@ def _one_of(kind: str, value: str, names: Iterable[str]) -> str:
     usual = _USUAL[kind]
     first = f"use `{usual}`, or one such as" if usual else "take it out, or use one such as"
     others = [name for name in names if name != usual]
-    near = sorted(others, key=lambda name: distance(plain(value), plain(name)))[:_LISTED]
-    return f"{first} {', '.join(near)}"
+    return f"{first} {', '.join(closest(value, others, _LISTED))}"
 
 
 @cache
