@@ -49,6 +49,16 @@ class Selection:
         """Whether every row is used."""
         return self.skip == 0 and self.shards == 1 and self.most is None
 
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the entry that may leave out rows, as they are written."""
+        part = f"shards_idx: {self.shard} of shards: {self.shards}"
+        named = {
+            f"skip: {self.skip}": self.skip > 0,
+            part: self.shards > 1,
+            f"max_samples: {self.most}": self.most is not None,
+        }
+        return tuple(key for key, leaves_out in named.items() if leaves_out)
+
     def take(self, open_rows: Callable[[], Iterator[T]]) -> Iterator[T]:
         """The selected ones of the rows that ``open_rows`` gives, in order; they may be read twice.
 

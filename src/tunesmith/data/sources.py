@@ -128,10 +128,29 @@ def open_rows(
     ``index`` is the entry's number in the config; ``location`` spares looking a second time.
 
     Raises:
-        DataError: as ``locate``; also a file that cannot be read or holds no rows.
+        DataError: as ``locate``; also a file that cannot be read, or no rows, in the files or after
+            what the entry's keys leave out.
     """
     where = location or locate(entry)
-    return where.selection.take(partial(_all_rows, entry, index, where))
+    return _some(entry, where, where.selection.take(partial(_all_rows, entry, index, where)))
+
+
+def _some(
+    entry: DatasetEntry, where: Location, rows: Iterator[tuple[Source, Row]]
+) -> Iterator[tuple[Source, Row]]:
+    """The rows, of which there must be one at least."""
+    first = next(rows, None)
+    if first is None:
+        sliced = any(part.start or part.stop for part in where.slices)
+        keys = [f"split: {entry.split}"] if sliced else []
+        named = ", ".join(f"`{key}`" for key in (*keys, *where.selection.keys()))
+        raise DataError(
+            f"no rows of {entry.path} are left" + (f" by {named}" if named else ""),
+            hint="choose more rows, or take the entry out",
+            where=entry.path,
+        )
+    yield first
+    yield from rows
 
 
 def _all_rows(entry: DatasetEntry, index: int, where: Location) -> Iterator[tuple[Source, Row]]:

@@ -39,7 +39,6 @@ from tunesmith.data.sandbox import RenderPool
 from tunesmith.data.shards import ReadShard, ShardWriter, read_shard, shard_name
 from tunesmith.data.sources import open_rows
 from tunesmith.data.store import build_once
-from tunesmith.errors import DataError
 
 STREAMS = "streams"
 """The folder of the streams' windows, inside of the cache."""
@@ -171,12 +170,6 @@ class Windows:
         unfinished.replace(path)
 
     def _note_end(self, n_windows: int) -> None:
-        if n_windows == 0:
-            raise DataError(
-                "the stream holds no rows",
-                hint="look at `path`, `split` and `skip`",
-                where=self._datasets[0].entry.path,
-            )
         self._keep(self.folder / _PASS, json.dumps({"windows": n_windows}).encode())
 
     # --- building -------------------------------------------------------------------------------

@@ -53,6 +53,23 @@ def test_a_shard_holds_the_rows_that_datasets_would_take(tmp_path):
         assert sorted(ours) == sorted(theirs["instruction"])
 
 
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ({"skip": 5}, "`skip: 5`"),
+        ({"split": "train[3:]"}, "`split: train[3:]`"),
+        ({"split": "train[:0%]"}, "`split: train[:0%]`"),
+        ({"shards": 5, "shards_idx": 4}, "`shards_idx: 4 of shards: 5`"),
+        ({"split": "train[1:]", "skip": 2}, "`split: train[1:]`, `skip: 2`"),
+    ],
+)
+def test_an_entry_whose_keys_leave_out_every_row_is_refused(tmp_path, keys, named):
+    path = write_jsonl(tmp_path / "a.jsonl", alpaca_rows(3))
+    with pytest.raises(DataError) as caught:
+        rows_of(path, **keys)
+    assert caught.value.message == f"no rows of {path} are left by {named}"
+
+
 def test_of_the_rows_of_a_split(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", alpaca_rows(20))
     found = rows_of(path, split="train[5:15]", skip=3, max_samples=4)

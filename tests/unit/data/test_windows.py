@@ -151,7 +151,7 @@ def test_a_file_that_changes_under_a_stream(make, path):
 
 
 def test_a_stream_without_rows(make, path):
-    with pytest.raises(DataError, match="the stream holds no rows"):
+    with pytest.raises(DataError, match="are left by `skip: 50`"):
         make([entry(path, skip=50)]).open(0)
 
 
