@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.config.data import DatasetEntry
+from tunesmith.config.dataset_types import format_name, is_own
 from tunesmith.data.facts import LAYOUT
 from tunesmith.data.formats.load import load_format
+from tunesmith.data.formats.own import own_module
+from tunesmith.data.imports import source_files
 from tunesmith.data.render import RenderSettings
 from tunesmith.data.sources import Location
 from tunesmith.data.store import hash_file
@@ -114,9 +117,12 @@ def refuse_changed(
 
 
 def _format_digest(entry: DatasetEntry) -> str:
-    """The code of the module that reads the rows, which may be a plugin's."""
-    module = sys.modules[load_format(entry).__module__]
-    return hash_file(Path(str(module.__file__))) if module.__file__ else ""
+    """The code that reads the rows: of a module of the user's, with all of theirs it imports."""
+    read = load_format(entry)
+    modules = [sys.modules[read.__module__]]
+    if is_own(name := format_name(entry.type)):
+        modules.append(own_module(name))
+    return _digest([[name, hash_file(path)] for name, path in source_files(modules).items()])
 
 
 def _digest(value: Any) -> str:

@@ -11,7 +11,7 @@ from tunesmith.data.fingerprint import Recipe
 _WORDS: Mapping[str, str] = {
     "layout": "the layout of the cache",
     "code": "tunesmith's own code",
-    "format": "the code of the module that reads the rows",
+    "format": "the code of the module that reads the rows, or of one that it imports",
     "render.digest": "",  # its parts are told one by one
     "render.tokenizer_digest": "the tokenizer",
     "render.template.0": "the chat template's name",

@@ -32,6 +32,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
 from importlib import import_module
+from types import ModuleType
 from typing import Any, Final, cast
 
 from tunesmith.data.formats.fields import kind_of, name_list
@@ -52,7 +53,7 @@ def load_own(name: str) -> Callable[[Mapping[str, Any], FormatOptions], Record]:
     Raises:
         ConfigError: it cannot be imported, is no function, or wants what a format does not have.
     """
-    function = _find(name)
+    function = _function(*_find(name), name)
     convert = _as_row_function(name, function)
 
     @wraps(function)
@@ -69,21 +70,30 @@ def load_own(name: str) -> Callable[[Mapping[str, Any], FormatOptions], Record]:
     return read
 
 
-def _find(name: str) -> Callable[..., Any]:
-    """The function of ``module`` or ``module.function``."""
+def own_module(name: str) -> ModuleType:
+    """The module that ``name`` says, or whose function it says, imported now.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    return _find(name)[0]
+
+
+def _find(name: str) -> tuple[ModuleType, str]:
+    """The module, and the function's name, of ``module`` or ``module.function``."""
     try:
-        return _function(_import(name), _DEFAULT, name)
+        return _import(name), _DEFAULT
     except ModuleNotFoundError as error:
         module, _, attribute = name.rpartition(".")
         if not module or error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise _unusable(name, error) from error
     try:
-        return _function(_import(module), attribute, name)
+        return _import(module), attribute
     except ModuleNotFoundError as error:
         raise _unusable(name, error) from error
 
 
-def _import(module: str) -> Any:
+def _import(module: str) -> ModuleType:
     """The module, looked for among what is installed, then in the folder of the command."""
     here = os.getcwd()
     added = here not in sys.path
@@ -109,7 +119,7 @@ def _unusable(name: str, error: Exception) -> ConfigError:
     )
 
 
-def _function(module: Any, attribute: str, name: str) -> Callable[..., Any]:
+def _function(module: ModuleType, attribute: str, name: str) -> Callable[..., Any]:
     found = getattr(module, attribute, None)
     if not callable(found):
         raise ConfigError(
