@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.config.data import DatasetEntry
-from tunesmith.data.files import data_suffix
+from tunesmith.data.files import COMPRESSIONS, data_suffix
 from tunesmith.data.formats.synthetic import synthetic_rows
 from tunesmith.data.hub import GivenRows, SavedRows, is_saved, open_hub, open_saved
 from tunesmith.data.jsonrow import Row
@@ -226,7 +226,7 @@ def _patterns(entry: DatasetEntry, folder: Path, wanted: str | list[str]) -> tup
         if not matches:
             raise DataError(
                 f"there is no file {path}",
-                hint=_near_file(path) or "correct `data_files`",
+                hint=_hint_at(path) or "correct `data_files`",
                 where=entry.path,
             )
         found += [match for match in matches if match not in found]
@@ -290,25 +290,48 @@ def _split_word(path: Path) -> str | None:
 
 
 def _refuse_missing(entry: DatasetEntry) -> None:
-    """Raise where the path cannot be a hub id, so that nobody waits for a network."""
+    """Raise where a file or folder here was meant, so that nobody waits for a network."""
     path = Path(entry.path)
-    is_id = _HUB_ID.fullmatch(entry.path) and data_suffix(path) not in _SUFFIXES
-    if not is_id:
-        raise DataError(
-            f"there is no file or folder {entry.path}",
-            hint=_near_file(path) or "paths start from the folder in which the command runs",
-            where=entry.path,
-        )
+    may_be_hub = _HUB_ID.fullmatch(entry.path) and not _is_file_name(path)
+    if may_be_hub and _near(path) is None:
+        return
+    hint = _hint_at(path) or "paths start from the folder in which the command runs"
+    if may_be_hub:
+        hint += " A data set of the hub is named by its owner too: `owner/name`"
+    raise DataError(
+        f"there is no file or folder {entry.path}",
+        hint=hint,
+        where=entry.path,
+    )
 
 
-def _near_file(path: Path) -> str:
-    """A hint at a file of nearly the same name beside the missing one, or ""."""
+def _is_file_name(path: Path) -> bool:
+    """Whether the name ends as a data file's does, or nearly so."""
+    if any(path.suffix.lower() == kind.suffix for kind in COMPRESSIONS):
+        return True
+    suffix = data_suffix(path)
+    return suffix in _SUFFIXES or (
+        suffix[1:].isalpha() and len(suffix) > 3 and nearest(suffix, _SUFFIXES) is not None
+    )
+
+
+def _near(path: Path) -> Path | None:
+    """The file or folder of nearly the same name beside the missing one."""
+    folder = path.expanduser().parent
+    if not folder.is_dir():
+        return None
+    names = (other.name for other in islice(sorted(folder.iterdir()), 10_000))
+    near = nearest(path.name, names)
+    return folder / near if near else None
+
+
+def _hint_at(path: Path) -> str:
+    """A hint at what was meant by a missing path, or ""."""
     folder = path.expanduser().parent
     if not folder.is_dir():
         return f"there is no folder {folder} either"
-    names = (other.name for other in islice(sorted(folder.iterdir()), 10_000))
-    near = nearest(path.name, names)
-    return f"did you mean {folder / near}?" if near else ""
+    near = _near(path)
+    return f"did you mean {near}?" if near else ""
 
 
 def given_rows(rows: Sequence[Mapping[str, Any] | RowError]) -> Location:

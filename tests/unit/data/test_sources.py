@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.unit.data.toys import write_jsonl
 from tunesmith.config.data import DatasetEntry
+from tunesmith.data import sources
 from tunesmith.data.records import RowError
 from tunesmith.data.sources import given_rows, locate, open_rows
 from tunesmith.data.splits import parse_split
@@ -199,6 +200,39 @@ def test_a_missing_file_names_the_nearest(tmp_path):
     with pytest.raises(DataError, match="there is no file or folder") as error:
         read("nowhere/rows.jsonl")
     assert "no folder nowhere" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("rows.jsnl", "did you mean rows.jsonl?"),
+        ("my-rwos", "did you mean my-rows? A data set of the hub is named by its owner too"),
+        ("data/part.prquet", "did you mean data/part.parquet?"),
+        ("elsewhere/part.csvv", "there is no folder elsewhere either"),
+        ("other.jsonl.zst", "paths start from the folder"),
+        ("other.jsnol", "paths start from the folder"),
+    ],
+)
+def test_the_hub_is_not_asked_for_what_was_meant_as_a_file(tmp_path, monkeypatch, name, hint):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sources, "open_hub", lambda *_: pytest.fail("the hub was asked"))
+    write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    (tmp_path / "my-rows").mkdir()
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "data" / "part.parquet")
+    with pytest.raises(DataError, match="there is no file or folder") as error:
+        read(name)
+    assert error.value.hint.startswith(hint)
+
+
+@pytest.mark.parametrize("name", ["teknium/OpenHermes-2.5", "someone/words.en", "a/b.v2", "squad"])
+def test_the_hub_is_asked_for_its_names(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    monkeypatch.setattr(sources, "open_hub", lambda entry, _: asked.append(entry.path))
+    write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    locate(DatasetEntry(path=name))
+    assert asked == [name]
 
 
 @pytest.mark.parametrize("name", ["someone/no-such-data", "no-such-data"])
