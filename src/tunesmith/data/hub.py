@@ -7,16 +7,18 @@ where it is used. It does not import torch.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.config.data import DatasetEntry
-from tunesmith.data.jsonrow import Row
+from tunesmith.data.jsonrow import Row, refuse_nul
 from tunesmith.data.records import RowError
-from tunesmith.data.splits import Slice
+from tunesmith.data.splits import Slice, split_word
 from tunesmith.errors import DataError
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class GivenRows:
     def rows(self) -> Iterator[tuple[int, Row]]:
         """The rows in order, numbered from 1."""
         for number, row in enumerate(self.given, start=1):
-            yield number, row if isinstance(row, RowError) else dict(row)
+            yield number, row if isinstance(row, RowError) else refuse_nul(row)
 
     def digest(self) -> str:
         """SHA-256 of the rows as JSON.
@@ -84,7 +86,7 @@ def is_saved(path: Path) -> bool:
 def open_saved(path: Path, slices: tuple[Slice, ...]) -> SavedRows:
     """The data set of a folder that ``save_to_disk`` wrote.
 
-    A folder of one split is taken for whichever split is asked for.
+    A folder of one split is ``train``, and also the split that its name or the library speaks of.
 
     Raises:
         DataError: it cannot be loaded, or has no such split.
@@ -99,7 +101,10 @@ def open_saved(path: Path, slices: tuple[Slice, ...]) -> SavedRows:
             hint="save it again with `save_to_disk`",
             where=str(path),
         ) from error
-    splits = loaded if isinstance(loaded, DatasetDict) else {part.split: loaded for part in slices}
+    if isinstance(loaded, DatasetDict):
+        return _choose(str(path), loaded, slices)
+    names = ("train", str(loaded.split or "train"), split_word(Path(path.name)) or "train")
+    splits = dict.fromkeys(dict.fromkeys(names), loaded)
     return _choose(str(path), splits, slices)
 
 
@@ -113,9 +118,10 @@ def open_hub(entry: DatasetEntry, slices: tuple[Slice, ...]) -> SavedRows:
     from datasets.exceptions import DatasetsError
 
     try:
-        splits = load_dataset(
-            entry.path, name=entry.name, revision=entry.revision, data_files=entry.data_files
-        )
+        with _quiet_retries():
+            splits = load_dataset(
+                entry.path, name=entry.name, revision=entry.revision, data_files=entry.data_files
+            )
     except (OSError, ValueError, DatasetsError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
@@ -126,6 +132,18 @@ def open_hub(entry: DatasetEntry, slices: tuple[Slice, ...]) -> SavedRows:
             where=entry.path,
         ) from error
     return _choose(entry.path, splits, slices)
+
+
+@contextmanager
+def _quiet_retries() -> Iterator[None]:
+    """No warning for each try that fails: what came of all of them is told once, at the end."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _choose(name: str, splits: Any, slices: tuple[Slice, ...]) -> SavedRows:
@@ -149,4 +167,4 @@ def _numbered(dataset: Dataset) -> Iterator[tuple[int, Row]]:
         names = list(columns)
         for values in zip(*columns.values(), strict=True):
             number += 1
-            yield number, dict(zip(names, values, strict=True))
+            yield number, refuse_nul(dict(zip(names, values, strict=True)))

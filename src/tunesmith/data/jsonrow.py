@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tunesmith.data.records import RowError
@@ -16,6 +16,7 @@ BLANK = " \t\r\n"
 """What JSON takes for blank; nothing else is."""
 
 _SUSPECT_ESCAPE = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
+_NUMBERS = frozenset({int, float, bool, type(None)})
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -103,6 +104,22 @@ def _refuse_characters(row: dict[str, Any]) -> Row:
     return row
 
 
+def refuse_nul(row: Mapping[str, Any]) -> Row:
+    """The row of a table, unless a text in it holds a NUL, which a row of JSON may not either."""
+    return _refuse_characters(dict(row)) if _has_nul(row) else dict(row)
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, Mapping):
+        return any(_has_nul(name) or _has_nul(part) for name, part in value.items())
+    # Most long lists are token ids: they are looked through at the speed of C.
+    if isinstance(value, list | tuple) and not _NUMBERS.issuperset(map(type, value)):
+        return any(map(_has_nul, value))
+    return False
+
+
 def _find(value: Any, wanted: Callable[[Any], bool], path: str = "") -> Iterator[tuple[str, Any]]:
     """All parts inside ``value`` that are wanted, each with its path (``meta.tags[2]``)."""
     if wanted(value):
@@ -111,7 +128,7 @@ def _find(value: Any, wanted: Callable[[Any], bool], path: str = "") -> Iterator
         for name, part in value.items():
             yield from _find(name, wanted, path or "a key")
             yield from _find(part, wanted, f"{path}.{name}" if path else name)
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for number, part in enumerate(value):
             yield from _find(part, wanted, f"{path}[{number}]")
 

@@ -24,7 +24,7 @@ from tunesmith.data.lines import read_json
 from tunesmith.data.records import RowError, Source
 from tunesmith.data.remote import fetch, is_address
 from tunesmith.data.selection import ALL_ROWS, Selection
-from tunesmith.data.splits import Slice, parse_split
+from tunesmith.data.splits import Slice, parse_split, split_word
 from tunesmith.data.tables import read_arrow, read_csv, read_parquet, read_text
 from tunesmith.errors import DataError
 from tunesmith.registry import nearest
@@ -56,11 +56,6 @@ _SUFFIXES = {
 }
 _METADATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
-_SPLIT_WORDS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +106,7 @@ def _locate(entry: DatasetEntry) -> Location:
         return Location({}, "saved", slices, open_saved(path, slices))
     if path.is_file():
         # A file that somebody names is what they want, whatever the split is called.
-        return _of_files(entry, {"train": (path,), _split_word(Path(path.name)): (path,)})
+        return _of_files(entry, {"train": (path,), split_word(Path(path.name)): (path,)})
     if path.is_dir():
         return _of_files(entry, _in_folder(entry, path))
     if matches := _glob(path):
@@ -252,7 +247,7 @@ def _in_folder(entry: DatasetEntry, folder: Path) -> Splits:
             hint=f"it should hold files that end in one of {', '.join(_SUFFIXES)}",
             where=entry.path,
         )
-    words = [_split_word(path.relative_to(folder)) for path in inside]
+    words = [split_word(path.relative_to(folder)) for path in inside]
     if not any(words):
         return {"train": tuple(inside)}
     return {
@@ -277,16 +272,6 @@ def _glob(path: Path) -> tuple[Path, ...]:
         return ()
     matches = sorted(glob.glob(str(path), recursive=True))
     return tuple(Path(match) for match in matches if Path(match).is_file())
-
-
-def _split_word(path: Path) -> str | None:
-    """The split that a file's name, or the nearest folder's that does, speaks of."""
-    for part in reversed(path.parts):
-        words = re.split(r"[^a-z]+", part.lower())
-        for split, spellings in _SPLIT_WORDS.items():
-            if any(word in spellings for word in words):
-                return split
-    return None
 
 
 def _refuse_missing(entry: DatasetEntry) -> None:

@@ -6,12 +6,18 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 from tunesmith.errors import DataError
 
 T = TypeVar("T")
 
+_SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
 _BOUND = r"(-?\d[\d_]*)(%?)"
 _PART = re.compile(rf"\s*([\w-]+)\s*(?:\[\s*(?:{_BOUND})?\s*:\s*(?:{_BOUND})?\s*\])?\s*")
 
@@ -92,3 +98,13 @@ def _parse_part(part: str, text: str) -> Slice:
                 where=f"split: {text}",
             )
     return Slice(name, bounds[0], bounds[1])
+
+
+def split_word(path: Path) -> str | None:
+    """The split that a file's name, or the nearest folder's that does, speaks of."""
+    for part in reversed(path.parts):
+        words = re.split(r"[^a-z]+", part.lower())
+        for split, spellings in _SPLIT_WORDS.items():
+            if any(word in spellings for word in words):
+                return split
+    return None

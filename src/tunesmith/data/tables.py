@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunesmith.data.files import MAX_LINE, data_suffix, read_lines
-from tunesmith.data.jsonrow import Row
+from tunesmith.data.jsonrow import Row, refuse_nul
 from tunesmith.data.records import RowError
 from tunesmith.errors import DataError
 
@@ -85,7 +85,7 @@ def read_text(path: Path) -> Iterator[tuple[int, Row]]:
 
 def _text_row(data: bytes) -> Row:
     try:
-        return {"text": data.decode("utf-8")}
+        return refuse_nul({"text": data.decode("utf-8")})
     except UnicodeDecodeError as error:
         fix = "convert the file to UTF-8, from latin1 say: iconv -f latin1 -t UTF-8"
         return RowError("", f"is not UTF-8 (byte {error.start + 1} of the line)", fix)
@@ -138,7 +138,7 @@ def _csv_row(header: list[str], cells: list[str] | RowError) -> Row:
     if isinstance(cells, RowError):
         return cells
     if len(cells) == len(header):
-        return dict(zip(header, cells, strict=True))
+        return refuse_nul(dict(zip(header, cells, strict=True)))
     fix = "put a text with commas or line breaks in quotes"
     return RowError("", f"has {len(cells)} cells, the header has {len(header)}", fix)
 
@@ -158,7 +158,7 @@ def _rows_of(batches: Iterable[Any]) -> Iterator[tuple[int, Row]]:
         for start in range(0, batch.num_rows, _ROWS):
             for row in batch.slice(start, _ROWS).to_pylist():
                 number += 1
-                yield number, row
+                yield number, refuse_nul(row)
 
 
 def _need_rows(path: Path, n_rows: int) -> None:

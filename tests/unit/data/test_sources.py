@@ -1,5 +1,6 @@
 import csv
 import json
+import logging
 import sys
 
 import pyarrow as pa
@@ -241,6 +242,64 @@ def test_a_hub_id_that_cannot_be_reached(name):
     with pytest.raises(DataError, match=f"{name} is neither a file or folder here nor") as error:
         read(name)
     assert "network" in error.value.hint
+
+
+def test_tries_of_the_hub_that_fail_are_not_shown_one_by_one(monkeypatch, caplog):
+    import datasets
+
+    def unreachable(*_, **__):
+        logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s [Retry 1/5].")
+        raise ConnectionError("Couldn't reach it")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "propagate", True)
+    with pytest.raises(DataError, match="Couldn't reach it"):
+        read("someone/no-such-data")
+    assert caplog.messages == []
+    logging.getLogger("huggingface_hub.utils._http").warning("heard again")
+    assert caplog.messages == ["heard again"]
+
+
+def test_a_saved_data_set_of_one_split_is_no_other_one(tmp_path):
+    from datasets import Dataset
+
+    Dataset.from_list(ROWS).save_to_disk(tmp_path / "plain")
+    Dataset.from_list(ROWS, split="test").save_to_disk(tmp_path / "held")
+    assert read(tmp_path / "plain") == read(tmp_path / "held") == ROWS
+    assert read(tmp_path / "held", split="test[:2]") == ROWS[:2]
+    Dataset.from_list(ROWS).save_to_disk(tmp_path / "my_dev")
+    assert read(tmp_path / "my_dev", split="validation[:2]") == ROWS[:2]
+    for name, split in (("plain", "test"), ("held", "validation")):
+        with pytest.raises(DataError, match=f"has no split `{split}`"):
+            read(tmp_path / name, split=split)
+
+
+def test_a_nul_is_refused_wherever_it_comes_from(tmp_path):
+    from datasets import Dataset
+
+    good = {"text": "good", "tags": ["a"]}
+    for field, bad in (
+        ("text", {**good, "text": "a\0b"}),
+        ("tags[1]", {**good, "tags": ["a", "\0"]}),
+    ):
+        table = pa.Table.from_pylist([good, bad])
+        folder = tmp_path / field
+        folder.mkdir()
+        write_jsonl(folder / "rows.jsonl", [good, bad])
+        (folder / "rows.json").write_text(json.dumps([good, bad]))
+        pq.write_table(table, folder / "rows.parquet")
+        write_arrow_stream(folder / "rows.arrow", [good, bad])
+        Dataset.from_list([good, bad]).save_to_disk(folder / "saved")
+        for path in sorted(folder.iterdir()):
+            rows = read(path)
+            assert rows[0] == good, path
+            assert str(rows[1]) == f"`{field}`: holds a NUL character (U+0000)", path
+        given = open_rows(DatasetEntry(path="data"), 0, given_rows([bad]))
+        assert [str(row) for _, row in given] == [f"`{field}`: holds a NUL character (U+0000)"]
+    (tmp_path / "rows.csv").write_bytes(b"text,tags\ngood,a\na\0b,a\n")
+    (tmp_path / "rows.txt").write_bytes(b"good\na\0b\n")
+    for name in ("rows.csv", "rows.txt"):
+        assert str(read(tmp_path / name)[1]) == "`text`: holds a NUL character (U+0000)", name
 
 
 def test_rows_in_memory():

@@ -22,8 +22,8 @@ def read_pretokenized(row: Mapping[str, Any], options: FormatOptions) -> Tokens:
     A label of -100 masks. Ids at either end whose ``attention_mask`` is 0 are padding and left out.
 
     Raises:
-        RowError: a column is missing or no list of whole numbers, the lengths differ, or a label is
-            another id than its token's.
+        RowError: a column is missing or no list of whole numbers, the lengths differ, a label is
+            another id than its token's, or what is left out as padding has one.
     """
     ids = _numbers(row, "input_ids")
     labels = _numbers(row, "labels")
@@ -37,6 +37,14 @@ def read_pretokenized(row: Mapping[str, Any], options: FormatOptions) -> Tokens:
     if bad is not None:
         raise RowError(f"input_ids[{bad}]", f"is {ids[bad]}, no token", "ids begin at 0")
     start, end = _unpadded(mask)
+    for at in (*range(start), *range(end, len(ids))):
+        if labels[at] != MASKED:
+            message = f"is {labels[at]}, and `attention_mask[{at}]` is 0"
+            raise RowError(
+                f"labels[{at}]",
+                message,
+                "set the label to -100 where padding is, and the mask to 1 where none is",
+            )
     train = tuple(_trains(labels[at], ids[at], at) for at in range(start, end))
     return Tokens(tuple(ids[start:end]), train)
 

@@ -134,6 +134,8 @@ def test_only_the_last_answer_of_a_longer_pair_trains(made: Renderer, text_of: A
         ("pretokenized", {"labels": [-100, 6, 9]}, "labels[2]"),
         ("pretokenized", {"labels": [-100, 6]}, "labels"),
         ("pretokenized", {"attention_mask": [1, 0, 1]}, "attention_mask"),
+        ("pretokenized", {"attention_mask": [1, 1, 0]}, "labels[2]"),
+        ("pretokenized", {"attention_mask": [0, 0, 1]}, "labels[1]"),
         ("pretokenized", {"input_ids": [-1, 6, 7]}, "input_ids[0]"),
     ],
 )  # fmt: skip
