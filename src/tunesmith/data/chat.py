@@ -56,7 +56,7 @@ class Chat:
             ) from error
 
     def beginnings(self, record: Conversation) -> Beginnings:
-        """The record's first messages, as many as are asked for; nothing is rendered twice."""
+        """The record's first messages, as many as are asked for."""
         return Beginnings(self.compiled, record)
 
     def ask(self, record: Conversation) -> str:
@@ -70,25 +70,23 @@ class Chat:
 class Beginnings:
     """The first n messages of a conversation as the template renders them.
 
-    Both methods raise ``RowError`` for what the template refuses.
+    ``plain`` and ``tracked`` raise ``RowError`` for what the template refuses.
     """
 
     def __init__(self, compiled: CompiledTemplate, record: Conversation) -> None:
         self._compiled, self._record = compiled, record
         self._messages = [message.fields for message in record.messages]
         self._spans = [message.spans for message in record.messages]
-        self._plain: dict[int, str] = {}
         self._tracked: dict[int, Tracked] = {}
+        self.plain = lru_cache(maxsize=2)(self._render_plain)
+        """The text alone. Of a long row all texts together are large: the last two are kept."""
 
-    def plain(self, count: int) -> str:
-        """The text alone."""
-        if count not in self._plain:
-            record = self._record
-            with _naming_refusals():
-                self._plain[count] = self._compiled.render_plain(
-                    self._messages[:count], record.tools, record.variables
-                )
-        return self._plain[count]
+    def _render_plain(self, count: int) -> str:
+        record = self._record
+        with _naming_refusals():
+            return self._compiled.render_plain(
+                self._messages[:count], record.tools, record.variables
+            )
 
     def tracked(self, count: int) -> Tracked:
         """The text with origins, its characters equal to ``plain``."""

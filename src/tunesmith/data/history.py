@@ -10,11 +10,14 @@ from typing import Literal
 from tunesmith.data.chat import Beginnings
 from tunesmith.data.masking import Part
 from tunesmith.data.origin import Tracked, plain, spans_of
-from tunesmith.data.records import Message
+from tunesmith.data.records import Message, RowError
 from tunesmith.data.shape import ASSISTANT
 
-_CHECKED_TURNS = 16
-"""Turns of a long row whose prefix is rendered; the time must stay linear in the turns."""
+_MOST_TURNS = 512
+"""So many trained turns of a row are each rendered with all that stands before them."""
+
+_PROBED_TURNS = 64
+"""Of a row with more, so many are: enough to see whether the template changes earlier turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,9 @@ def plan_samples(
     before it: then the shorter rendering is a prefix of the longer one. Turns for which that holds
     share a sample; where it fails, ``expand`` begins another one and ``last`` drops all but the
     last. ``whole`` trains every turn in the one rendering, whatever the template did.
+
+    Raises:
+        RowError: the template refuses the row, or changes earlier turns of one with too many.
     """
     count = len(messages)
     whole = Sample(count, beginnings.tracked(count), Part(range(count), is_last=True))
@@ -52,9 +58,16 @@ def plan_samples(
     ]
     if history == "whole" or not turns or (turns == [count] and len(turns) == 1):
         return [whole]
-    ends = _sample_ends(_thinned(turns), count, beginnings)
+    ends = _sample_ends(_probed(turns), count, beginnings)
     if ends == [count]:
         return [whole]
+    if len(turns) > _MOST_TURNS:
+        raise RowError(
+            "messages",
+            f"the template changes earlier turns, and {len(turns):,} turns train: each may need a "
+            f"sample of its own, and a row may become {_MOST_TURNS} samples",
+            "split the conversation, or set `history: whole`",
+        )
     parts = [
         range(start, end)
         for start, end in pairwise([0, *ends])
@@ -67,12 +80,12 @@ def plan_samples(
     return _expanded(parts, beginnings)
 
 
-def _thinned(turns: Sequence[int]) -> list[int]:
-    """The turns to check: all of a short row, evenly chosen ones of a long one."""
-    if len(turns) <= _CHECKED_TURNS:
-        return list(turns)
-    step = len(turns) / _CHECKED_TURNS
-    return sorted({turns[int(number * step)] for number in range(_CHECKED_TURNS)} | {turns[-1]})
+def _probed(turns: Sequence[int]) -> Sequence[int]:
+    """The turns whose beginnings are compared: all, or evenly chosen ones of too many."""
+    if len(turns) <= _MOST_TURNS:
+        return turns
+    step = len(turns) / _PROBED_TURNS
+    return sorted({turns[int(number * step)] for number in range(_PROBED_TURNS)} | {turns[-1]})
 
 
 def _sample_ends(turns: Sequence[int], count: int, beginnings: Beginnings) -> list[int]:
@@ -105,7 +118,8 @@ def _is_prefix(beginnings: Beginnings, shorter: int, longer: int) -> bool:
 
 
 def _expanded(parts: Sequence[range], beginnings: Beginnings) -> list[Sample]:
-    note = f"the template changes earlier turns: the row became {len(parts)} samples"
+    became = "1 sample" if len(parts) == 1 else f"{len(parts)} samples"
+    note = f"the template changes earlier turns: the row became {became}"
     samples: list[Sample] = []
     for part in parts:
         is_last = part == parts[-1]

@@ -39,7 +39,7 @@ from tunesmith.data.tokens import (
 from tunesmith.data.turns import Ends, Stops
 from tunesmith.errors import DataError
 
-RENDER_VERSION: Final = "3"
+RENDER_VERSION: Final = "4"
 """Part of every cache key: raised when the same row and settings give other tokens."""
 
 History = Literal["whole", "expand", "last"]

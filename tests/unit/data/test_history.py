@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.unit.data.chats import SOURCE, chat, codes, make_tokenizer, settings, shown
-from tunesmith.data.records import Conversation
+from tunesmith.data.records import Conversation, RowError
 from tunesmith.data.render import Renderer
 
 HEAD = "<|im_start|>"
@@ -97,12 +97,42 @@ def test_ends_of_turn_train_once_over_all_samples(folder: Path) -> None:
     assert last[1].count(f"{END}⟧") == 1
 
 
-def test_a_very_long_conversation_is_checked_in_linear_time(folder: Path) -> None:
+def test_a_very_long_row_of_a_stable_template_is_one_sample(folder: Path) -> None:
     turns = [turn for n in range(500) for turn in (("user", f"q{n}"), ("assistant", f"a{n}"))]
     made = Renderer(settings(folder, "chatml"))
     row = made.render(chat(*turns), SOURCE)
     assert len(row.samples) == 1
     assert row.samples[0].total_weight == sum(len(f"a{n}") + 1 for n in range(500))
+
+
+@pytest.mark.parametrize("exchanges", [17, 40])
+def test_every_answer_of_a_long_row_trains_as_a_server_asks_for_it(
+    folder: Path, exchanges: int
+) -> None:
+    turns = [
+        turn for n in range(exchanges) for turn in (("user", f"q{n}"), thinking(f"t{n}", f"a{n}"))
+    ]
+    record = chat(*turns)
+    texts = shown(renderer(folder), record)
+    assert len(texts) == exchanges
+    for number, text in enumerate(texts):
+        assert text.count("⟦") == 1
+        assert f"⟦<think>\nt{number}\n</think>\n\na{number}{END}⟧" in text
+    assert shown(renderer(folder, history="last"), record) == texts[-1:]
+
+
+def test_too_many_turns_that_the_template_changes_are_an_error(folder: Path) -> None:
+    turns = [turn for n in range(513) for turn in (("user", "q"), thinking("t", "a"))]
+    with pytest.raises(RowError, match=r"513 turns train.*512 samples"):
+        renderer(folder).render(chat(*turns), SOURCE)
+
+
+def test_a_row_that_loses_its_last_turn_alone_became_one_sample(folder: Path) -> None:
+    record = chat(("user", "u"), thinking("t1", "a1"), ("user", "v"))
+    (lint,) = [
+        lint for lint in renderer(folder).render(record, SOURCE).lints if lint.code == "history"
+    ]
+    assert lint.message.endswith("the row became 1 sample")
 
 
 def ids_before_answers(folder: Path, record: Conversation) -> list[tuple[list[int], list[int]]]:
