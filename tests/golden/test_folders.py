@@ -12,6 +12,7 @@ from tunesmith.checkpoint import layout
 from tunesmith.config import read
 from tunesmith.errors import ExitCode, RunError, TunesmithError
 from tunesmith.launch import local
+from tunesmith.runs.preflight.check import PROBES
 from tunesmith.runs.watchers import Watchers
 
 
@@ -78,7 +79,7 @@ def test_a_named_checkpoint_is_gone_on_from_with_its_probes(ground, tmp_path):
     said: list[str] = []
     local.start(read.load(keys).config, Watchers(said=said.append, probed=probed.append))
     assert smallrun.weights(tmp_path / "b") == whole
-    assert len(probed) == 5
+    assert len(probed) == len(PROBES)
     assert any("1 of 3 steps left" in line for line in said)
 
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from tunesmith.checkpoint.save import CheckpointStore
+from tunesmith.checkpoint.saves import Saves
 from tunesmith.checkpoint.state import TrainState
 from tunesmith.checkpoint.weights import MODEL, ModelFiles
 from tunesmith.config.model import ModelSection
@@ -20,6 +21,7 @@ from tunesmith.data.samples import TokenSample
 from tunesmith.data.tokens import runs_of_weights
 from tunesmith.dist.mesh import Mesh
 from tunesmith.engine.cadence import Timeline, build_cadence
+from tunesmith.engine.latch import Latch
 from tunesmith.engine.report import Reporter
 from tunesmith.engine.run import Run
 from tunesmith.engine.step import Backward, train_step
@@ -134,8 +136,11 @@ def recorded_run(record, reference, steps, output_dir, held_out=None):
                 log_every=1,
                 has_held_out=held_out is not None,
             ),
-            checkpoints=CheckpointStore(Path(output_dir), files, optimizer),
+            checkpoints=Saves(
+                CheckpointStore(Path(output_dir), files, optimizer), in_background=False
+            ),
             report=Reporter(mesh),
+            latch=Latch(mesh),
             seed=seed,
             device=CPU,
         )

@@ -51,13 +51,7 @@ class Encoder:
         self._tokenizer = Tokenizer.from_file(str(path))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        whole = self._tokenizer.encode("a").ids
-        bare = self._tokenizer.encode("a", add_special_tokens=False).ids
-        start = next(
-            (at for at in range(len(whole)) if whole[at : at + len(bare)] == bare), len(whole)
-        )
-        self.opening: tuple[int, ...] = tuple(whole[:start])
-        self.closing: tuple[int, ...] = tuple(whole[start + len(bare) :])
+        self.opening, self.closing = _added(self._tokenizer)
         self._tokenizer.post_processor = None
         self._table = find_table(self._tokenizer)
         self.vocabulary: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
@@ -111,3 +105,12 @@ class Encoder:
 
     def _decode(self, tokens: list[int]) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=False))
+
+
+def _added(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The ids that the tokenizer puts before and behind a text."""
+    whole = tokenizer.encode("a").ids
+    bare = tokenizer.encode("a", add_special_tokens=False).ids
+    starts = (at for at in range(len(whole)) if whole[at : at + len(bare)] == bare)
+    start = next(starts, len(whole))
+    return tuple(whole[:start]), tuple(whole[start + len(bare) :])
