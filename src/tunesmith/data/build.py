@@ -18,7 +18,7 @@ from tunesmith.data.render import RenderedRow, RenderSettings
 from tunesmith.data.samples import TokenSample
 from tunesmith.data.sandbox import RenderPool
 from tunesmith.data.shards import ShardWriter, committed, finish_set, shard_name
-from tunesmith.data.sources import Location, open_rows
+from tunesmith.data.sources import Location, note_of, open_rows
 from tunesmith.errors import DataError
 
 Weigh = Callable[[TokenSample], Mapping[str, float]]
@@ -183,4 +183,8 @@ class SetBuild:
             self._broken.add(source, error)
 
     def _open_shard(self, number: int) -> ShardWriter:
-        return ShardWriter(self._folder / shard_name(number), self._dataset.entry.path)
+        shard = ShardWriter(self._folder / shard_name(number), self._dataset.entry.path)
+        note = note_of(self._dataset.location, self._dataset.entry.path)
+        if number == 0 and note is not None:
+            shard.ledger.note(note)
+        return shard

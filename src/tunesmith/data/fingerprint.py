@@ -63,6 +63,7 @@ def set_recipe(
         "libraries": {name: version(name) for name in _LIBRARIES},
         "entry": entry.model_dump(mode="json", exclude=_MIXTURE),
         "files": [[str(path), hash_file(path)] for path in location.files],
+        "left_out": [str(path) for path, _ in location.left_out],
         "given": location.saved.digest() if location.saved is not None else None,
         "format": _format_digest(entry),
         "render": {"digest": settings.digest, **_render_parts(settings)},

@@ -21,7 +21,7 @@ from tunesmith.data.formats.synthetic import synthetic_rows
 from tunesmith.data.hub import GivenRows, SavedRows, is_saved, open_hub, open_saved
 from tunesmith.data.jsonrow import Row
 from tunesmith.data.lines import read_json
-from tunesmith.data.records import RowError, Source
+from tunesmith.data.records import Lint, RowError, Source
 from tunesmith.data.remote import fetch, is_address
 from tunesmith.data.selection import ALL_ROWS, Selection
 from tunesmith.data.splits import Slice, parse_split, split_word
@@ -54,6 +54,7 @@ _SUFFIXES = {
     ".feather": "arrow",
     ".txt": "text",
 }
+_TOLD = 5
 _METADATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
@@ -64,7 +65,8 @@ class Location:
 
     ``splits`` holds the files of each split; ``saved`` is a folder of ``Dataset.save_to_disk``, a
     data set of the hub, or rows in memory. ``slices`` say which rows of which split are wanted, in
-    order. ``selection`` says which of those rows are used.
+    order. ``selection`` says which of those rows are used. ``left_out`` holds the data files of a
+    folder that belong to no wanted split, each with the split that its name speaks of.
     """
 
     splits: Mapping[str, tuple[Path, ...]]
@@ -72,6 +74,7 @@ class Location:
     slices: tuple[Slice, ...]
     saved: SavedRows | GivenRows | None = None
     selection: Selection = ALL_ROWS
+    left_out: tuple[tuple[Path, str | None], ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -108,7 +111,7 @@ def _locate(entry: DatasetEntry) -> Location:
         # A file that somebody names is what they want, whatever the split is called.
         return _of_files(entry, {"train": (path,), split_word(Path(path.name)): (path,)})
     if path.is_dir():
-        return _of_files(entry, _in_folder(entry, path))
+        return _of_folder(entry, _in_folder(entry, path))
     if matches := _glob(path):
         return _of_files(entry, {"train": matches})
     _refuse_missing(entry)
@@ -173,9 +176,11 @@ def _of_files(entry: DatasetEntry, splits: Splits) -> Location:
     named = {name: files for name, files in splits.items() if name is not None}
     for part in slices:
         if part.split not in named:
+            of_none = [path.name for path in splits.get(None, ())]
             raise DataError(
                 f"{entry.path} has no split `{part.split}`",
-                hint=f"`split` can be {', '.join(f'`{name}`' for name in sorted(named))}",
+                hint=f"`split` can be {', '.join(f'`{name}`' for name in sorted(named))}"
+                + (f"; {some_names(of_none)} speak of none: `data_files`" if of_none else ""),
                 where=entry.path,
             )
     location = Location(named, "", slices)
@@ -188,6 +193,21 @@ def _of_files(entry: DatasetEntry, splits: Splits) -> Location:
             where=entry.path,
         )
     return replace(location, kind=next(iter(kinds)))
+
+
+def _of_folder(entry: DatasetEntry, splits: Splits) -> Location:
+    location = _of_files(entry, splits)
+    wanted = set(location.files)
+    others = [
+        (path, split) for split, paths in splits.items() for path in paths if path not in wanted
+    ]
+    return replace(location, left_out=tuple(sorted(others, key=lambda other: other[0])))
+
+
+def some_names(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - _TOLD
+    return ", ".join(names[:_TOLD]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _kind(entry: DatasetEntry, path: Path) -> str:
@@ -317,6 +337,16 @@ def _hint_at(path: Path) -> str:
         return f"there is no folder {folder} either"
     near = _near(path)
     return f"did you mean {near}?" if near else ""
+
+
+def note_of(location: Location, name: str) -> Lint | None:
+    """What is odd about where the rows come from: files of the folder that are not read."""
+    if not location.left_out:
+        return None
+    told = [f"{path.name} ({split or 'no split'})" for path, split in location.left_out]
+    n_files = len(location.left_out) + len(location.files)
+    message = f"{len(told):,} of {n_files:,} files are not read: {some_names(told)}"
+    return Lint("left-out-files", message, name)
 
 
 def given_rows(rows: Sequence[Mapping[str, Any] | RowError]) -> Location:

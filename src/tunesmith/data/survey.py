@@ -33,7 +33,7 @@ from tunesmith.data.samples import (
     StepSample,
     TokenSample,
 )
-from tunesmith.data.sources import open_rows
+from tunesmith.data.sources import note_of, open_rows
 from tunesmith.data.token_lint import lint_tokens
 
 _PROGRESS_ROWS = 256
@@ -77,6 +77,8 @@ def survey(reading: Reading, broken: BrokenRows, progress: Progress) -> Ledger:
     """
     entry = reading.dataset.entry
     ledger = Ledger([Account(entry.path)])
+    if (note := note_of(reading.dataset.location, entry.path)) is not None:
+        ledger.note(note)
     seen: dict[bytes, Source] = {}
     classes: dict[bool, int] = {}
     for number, (source, record) in enumerate(records(reading, broken), 1):

@@ -37,7 +37,7 @@ from tunesmith.data.prepare import PrepareRequest, open_datasets, recipes_of, si
 from tunesmith.data.records import RowError, Source
 from tunesmith.data.sandbox import RenderPool
 from tunesmith.data.shards import ReadShard, ShardWriter, read_shard, shard_name
-from tunesmith.data.sources import open_rows
+from tunesmith.data.sources import note_of, open_rows
 from tunesmith.data.store import build_once
 
 STREAMS = "streams"
@@ -187,7 +187,7 @@ class Windows:
         sets = []
         for index, dataset in enumerate(self._datasets):
             own = [(source, row) for source, row in rows if source.dataset == index]
-            shard = self._render(folder / shard_name(index), index, own, broken)
+            shard = self._render(folder / shard_name(index), index, own, broken, begins=number == 0)
             sets.append(RenderedSet(dataset.entry.path, ".", (shard,) if shard else ()))
         broken.raise_any()
         rule = MergeRule(
@@ -219,11 +219,23 @@ class Windows:
         return chain.from_iterable(opened) if weights is None else _by_weight(opened, weights)
 
     def _render(
-        self, folder: Path, index: int, rows: list[_Read], broken: BrokenRows
+        self,
+        folder: Path,
+        index: int,
+        rows: list[_Read],
+        broken: BrokenRows,
+        *,
+        begins: bool,
     ) -> ReadShard | None:
-        """One data set's part of a window as a shard, or None if rows are broken."""
+        """One data set's part of a window as a shard, or None if rows are broken.
+
+        What is odd about where the rows come from is noted where they begin.
+        """
         dataset = self._datasets[index]
         shard = ShardWriter(folder, dataset.entry.path)
+        note = note_of(dataset.location, dataset.entry.path)
+        if begins and note is not None:
+            shard.ledger.note(note)
         reader = RowReader(dataset.entry, self._request.prepare.data, broken)
         pool = self._pool(index, dataset)
         for (source, _), outcome in pool.render(reader.records(rows)):

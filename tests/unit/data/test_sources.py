@@ -14,7 +14,7 @@ from tests.unit.data.toys import write_jsonl
 from tunesmith.config.data import DatasetEntry
 from tunesmith.data import sources
 from tunesmith.data.records import RowError
-from tunesmith.data.sources import given_rows, locate, open_rows
+from tunesmith.data.sources import given_rows, locate, note_of, open_rows
 from tunesmith.data.splits import parse_split
 from tunesmith.errors import DataError
 
@@ -171,6 +171,31 @@ def test_splits_by_the_names_of_files(tmp_path):
     # A file that is named is wanted, whatever its name.
     assert read(tmp_path / "validation.jsonl") == ROWS[15:]
     assert read(tmp_path / "validation.jsonl", split="validation[1:2]") == ROWS[16:17]
+
+
+def test_files_of_a_folder_that_are_not_read_are_named(tmp_path):
+    folder = tmp_path / "d"
+    folder.mkdir()
+    write_jsonl(folder / "train-0.jsonl", ROWS[:3])
+    assert note_of(locate(DatasetEntry(path=str(folder))), "d") is None
+    for name in ("part_test", "extra", "chat_dev_notes"):
+        write_jsonl(folder / f"{name}.jsonl", ROWS[3:])
+    note = note_of(locate(DatasetEntry(path=str(folder))), "d")
+    assert str(note.message) == (
+        "3 of 4 files are not read: chat_dev_notes.jsonl (validation), extra.jsonl (no split), "
+        "part_test.jsonl (test)"
+    )
+    both = locate(DatasetEntry(path=str(folder), split="train+test"))
+    assert note_of(both, "d").message.startswith("2 of 4 files")
+    named = DatasetEntry(path=str(folder), data_files="extra.jsonl")
+    assert note_of(locate(named), "d") is None
+    (folder / "part_test.jsonl").unlink()
+    for number in range(9):
+        write_jsonl(folder / f"more-{number}.jsonl", ROWS)
+    with pytest.raises(DataError, match="has no split `test`") as error:
+        read(folder, split="test")
+    assert "; extra.jsonl, more-0.jsonl, " in error.value.hint
+    assert "more-3.jsonl and 5 more speak of none: `data_files`" in error.value.hint
 
 
 def test_saved_data_sets(tmp_path):

@@ -266,3 +266,12 @@ def test_the_account_of_a_run_is_that_of_the_windows_it_read(make, tmp_path):
     whole = WindowStream(found, replace(STREAMED, max_steps=60), ONE).ledger(60).accounts[0]
     assert whole.rows_in == 50
     assert whole.rows_dropped == {"longer than sequence_len (512)": 1}
+
+
+def test_files_of_a_folder_that_are_not_read_are_noted_once(make, tmp_path):
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    write_jsonl(folder / "train.jsonl", alpaca_rows(9))
+    write_jsonl(folder / "extra.jsonl", alpaca_rows(9))
+    found = make([entry(folder)], window=4)
+    assert [sorted(found.open(number)[1].lint) for number in range(2)] == [["left-out-files"], []]
