@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 from tunesmith.data.origin import Tracked, plain, spans_of
@@ -27,8 +28,9 @@ class TurnShape:
     there is no prompt, what opens one all the same.
     ``user_end``: what closes a user turn, where there is no generation prompt. ``turn_end``: what
     closes an assistant turn, blanks behind it left out ("" where nothing does). ``call_end``: what
-    the template writes behind the last argument of a call, whatever follows. ``after_tool``: the
-    prompt, its header and what stands before it, where tools' answers are followed by another one.
+    the template writes behind the last argument of a call, whatever follows. ``call_gap``: what it
+    writes between two calls of a turn ("" where it takes one alone). ``after_tool``: the prompt,
+    its header and what stands before it, where tools' answers are followed by another one.
     """
 
     prompt: str
@@ -36,6 +38,7 @@ class TurnShape:
     user_end: str
     turn_end: str
     call_end: str = ""
+    call_gap: str = ""
     after_tool: tuple[str, str, str] | None = None
 
 
@@ -76,8 +79,8 @@ def learn_shape(render: Render) -> TurnShape:
 
 def _learn_tools(
     render: Render, texts: Sequence[Any], prompt: str, user_end: str
-) -> tuple[str, tuple[str, str, str] | None]:
-    """``call_end`` and ``after_tool``; empty and None for templates that refuse tools."""
+) -> tuple[str, str, tuple[str, str, str] | None]:
+    """``call_end``, ``call_gap`` and ``after_tool``; empty and None where tools are refused."""
     called, answered = _probe_of_tools(texts[0])
     final = {"role": ASSISTANT, "content": texts[3]}
     try:
@@ -86,16 +89,36 @@ def _learn_tools(
         prompted = _after(render([*called, answered], prompt=True), 2)
         gap = _between(render([*called, answered, final], prompt=False), 2, 3)
     except Exception:  # the template refuses tools, or prints none
-        return "", None
+        return "", "", None
     call_end = _after(alone, 1) if _extent(alone, 1)[1] > 0 else ""
     call_end = call_end if call_end in plain(inner) else ""
-    opening, end = _split_prompt(_after(inner, 2), prompted, gap)
+    call_gap = _learn_call_gap(render, called) if call_end else ""
+    return call_end, call_gap, _learn_after_tool(_after(inner, 2), prompted, gap, prompt, user_end)
+
+
+def _learn_after_tool(
+    asked: str, prompted: str, gap: str, prompt: str, user_end: str
+) -> tuple[str, str, str] | None:
+    """The prompt behind a tool's answer, None where it is the usual one."""
+    opening, end = _split_prompt(asked, prompted, gap)
     if opening == prompt and (prompt or end == user_end):
-        return call_end, None
+        return None
     if not opening:
-        return call_end, (opening, _bare_header(gap, end), end) if end else None
+        return (opening, _bare_header(gap, end), end) if end else None
     header = opening[: longest_prefix(opening, gap)[1]]
-    return call_end, (opening, header, end) if header else None
+    return (opening, header, end) if header else None
+
+
+def _learn_call_gap(render: Render, called: Sequence[Mapping[str, Any]]) -> str:
+    """What stands between the calls of a turn that holds the same call twice."""
+    asked, turn = called
+    twice = {**turn, "tool_calls": [*turn["tool_calls"], *turn["tool_calls"]]}
+    try:
+        text = render([asked, twice], prompt=False)
+    except Exception:  # the template takes one call a turn
+        return ""
+    own = [(start, end) for start, end, origin in spans_of(text) if origin and origin.message == 1]
+    return "".join(plain(text)[left[1] : right[0]] for left, right in pairwise(own))
 
 
 def _bare_header(gap: str, end: str) -> str:

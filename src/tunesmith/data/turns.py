@@ -16,6 +16,8 @@ from tunesmith.data.origin import UNKNOWN, Tracked, plain, spans_of
 from tunesmith.data.records import Lint, Message, RowError
 from tunesmith.data.shape import ASSISTANT, TurnShape, longest_prefix
 
+_TAG = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
+
 Ends = Literal["turn", "all", "last", "none"]
 """Which ends of turn train: those of trained turns, all, the row's last one, or none."""
 
@@ -184,11 +186,17 @@ class TurnFinder:
         return max(end for start, end, _ in self._own[number] if start < position)
 
     def _call_stop(self, message: Message) -> str:
-        """The special token that ends a turn of calls, as small renderings showed; "" if none."""
+        """The text that ends a turn of calls, as small renderings showed; "" if none.
+
+        That is what ends answers too, else the last special token, else the last tag.
+        """
         if not message.fields.get("tool_calls"):
             return ""
-        found = [match.group() for match in self._stops.pattern.finditer(self._shape.call_end)]
-        return found[-1] if found else ""
+        end = self._shape.call_end
+        if self._shape.turn_end and self._shape.turn_end in end:
+            return self._shape.turn_end
+        marks = [*_TAG.findall(end), *self._stops.pattern.findall(end)]
+        return next((mark for mark in reversed(marks) if mark not in self._shape.call_gap), "")
 
     def _lint_dropped(self, number: int, message: Message) -> None:
         """A finding where the template prints the turn, but not its text or its calls."""
@@ -276,25 +284,45 @@ class TurnFinder:
     def _ends(self, number: int, last: int, *, trains: bool) -> tuple[int, tuple[Stop, ...]]:
         """The end of the body, and the stops behind it."""
         tail = self.text[last : self._tail_end(last)]
-        end = self._shape.turn_end
-        stops = self._named_stops(tail)
-        if end and tail.startswith(end) and not any(at < len(end) for at, _ in stops):
-            stops = [(0, end), *stops]
-        stops = stops or self._stop_of_calls(tail, number) or self._first_special(tail)
+        stops = self._stops_in(tail, number)
         if not stops:
             if trains:
-                self._check_behind(last + len(tail))
-            if trains and self._messages[number].role == ASSISTANT:
-                self._lint(
-                    "no-end-of-turn",
-                    f"messages[{number}]: nothing ends the turn, so that nothing teaches the model "
-                    "to stop",
-                )
+                self._check_unended(number, last, tail)
             return last, ()
         found = tuple(
             Stop(last + at, last + at + len(text), self._stops.is_eos(text)) for at, text in stops
         )
         return found[0].start, found
+
+    def _stops_in(self, tail: str, number: int) -> list[tuple[int, str]]:
+        """What ends a turn in the text behind it, and where; the first one ends the body.
+
+        That is the first of: an eos or eot token, what the template ends answers with, what it ends
+        calls with. Where there is none, it is the first special token.
+        """
+        stops = self._named_stops(tail)
+        for end in (self._shape.turn_end, self._call_stop(self._messages[number])):
+            at = tail.find(end) if end else -1
+            if at >= 0 and not any(start < at + len(end) for start, _ in stops):
+                stops = [(at, end), *stops]
+        return stops or self._first_special(tail)
+
+    def _check_unended(self, number: int, last: int, tail: str) -> None:
+        """Refuse a turn that nothing ends where more than its last text belongs to it, or may."""
+        self._check_behind(last + len(tail))
+        if self._messages[number].role != ASSISTANT:
+            return
+        if tail.strip() and self._own[number][-1][2] == "tool_calls":
+            raise RowError(
+                f"messages[{number}]",
+                f"{tail[:60]!r} follows the last argument of this turn's calls, and it cannot be "
+                "said where in it the turn ends",
+                "name the token that ends a turn in `eot_tokens`, or do not train this turn",
+            )
+        self._lint(
+            "no-end-of-turn",
+            f"messages[{number}]: nothing ends the turn, so that nothing teaches the model to stop",
+        )
 
     def _check_behind(self, position: int) -> None:
         """Refuse text of mixed origin behind a turn that nothing ended before it."""
@@ -311,11 +339,6 @@ class TurnFinder:
             for match in self._stops.pattern.finditer(tail)
             if match.group() in named
         ]
-
-    def _stop_of_calls(self, tail: str, number: int) -> list[tuple[int, str]]:
-        """The token that ends a turn of calls."""
-        stop = self._call_stop(self._messages[number])
-        return [(tail.find(stop), stop)] if stop and stop in tail else []
 
     def _first_special(self, tail: str) -> list[tuple[int, str]]:
         """The first special token behind a turn, unless it opens the next one."""
