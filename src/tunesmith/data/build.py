@@ -12,8 +12,9 @@ from tunesmith.data.broken import BrokenRows
 from tunesmith.data.formats.load import load_format
 from tunesmith.data.formats.options import FormatOptions
 from tunesmith.data.jsonrow import Row
+from tunesmith.data.masking import ROLE_ALIASES
 from tunesmith.data.overlong import LengthRule, fit
-from tunesmith.data.records import RowError, Source, TokenRecord
+from tunesmith.data.records import Conversation, RowError, Source, TokenRecord
 from tunesmith.data.render import RenderedRow, RenderSettings
 from tunesmith.data.samples import TokenSample
 from tunesmith.data.sandbox import RenderPool
@@ -136,6 +137,8 @@ class SetBuild:
         self._folder, self._dataset, self._number = folder, dataset, number
         self._plan, self._broken, self._progress = plan, broken, progress
         self._done = committed(folder)
+        self._roles: set[str] = set()
+        self._keeps = bool(self._done)
         self._shard = self._open_shard(len(self._done))
 
     def run(self, recipe: Mapping[str, Any]) -> None:
@@ -150,7 +153,9 @@ class SetBuild:
         n_broken, n_shards = len(self._broken), len(self._done)
         reader = RowReader(dataset.entry, self._plan.data, self._broken)
         with RenderPool(dataset.settings, self._plan.workers) as pool:
-            for (source, _), outcome in pool.render(reader.records(self._rows(skipped))):
+            for (source, record), outcome in pool.render(reader.records(self._rows(skipped))):
+                if isinstance(record, Conversation):
+                    self._roles.update(message.role for message in record.messages)
                 self._take(source, outcome)
                 if self._shard.is_full and len(self._broken) == n_broken:
                     self._shard.commit()
@@ -159,6 +164,8 @@ class SetBuild:
         if len(self._broken) > n_broken:
             self._shard.discard()
             raise SetBroken
+        if not self._keeps:
+            self._refuse_other_roles()
         if self._shard.n_rows or n_shards == 0:
             self._shard.commit()
         else:
@@ -179,8 +186,31 @@ class SetBuild:
             if isinstance(outcome, RowError):
                 raise outcome
             take(self._shard, outcome, source, (self._dataset.rule, self._plan.weigh))
+            account = self._shard.ledger.accounts[0]
+            self._keeps |= account.rows_in > sum(account.rows_dropped.values())
         except RowError as error:
             self._broken.add(source, error)
+
+    def _refuse_other_roles(self) -> None:
+        """Raise where nothing is kept because no turn has a role that trains.
+
+        Raises:
+            DataError: with the roles that there are.
+        """
+        settings = self._dataset.settings
+        wanted = settings.roles_to_train
+        own = {name: role for role, names in settings.roles.items() for name in names}
+        aliases = {**ROLE_ALIASES, **own}
+        meant = {aliases.get(role, role) for role in wanted or ()}
+        if not self._roles or not wanted or self._roles & meant:
+            return
+        asked = " or ".join(f"`{role}`" for role in wanted)
+        raise DataError(
+            f"no turn of {self._dataset.entry.path} has the role {asked}; the rows have "
+            f"{', '.join(sorted(self._roles))}",
+            hint="correct `roles_to_train`, or map the rows' own names with `roles`",
+            where=f"datasets.{self._number}.roles_to_train",
+        )
 
     def _open_shard(self, number: int) -> ShardWriter:
         shard = ShardWriter(self._folder / shard_name(number), self._dataset.entry.path)

@@ -48,9 +48,13 @@ def write_block(stream: IO[bytes], block: bytes) -> None:
 
 
 def read_block(stream: IO[bytes]) -> bytes:
-    """The next block; empty at the end of the stream."""
-    length = stream.read(LENGTH.size)
-    return stream.read(LENGTH.unpack(length)[0]) if len(length) == LENGTH.size else b""
+    """The next block; empty at the end of the stream, and where the writer died in the middle."""
+    head = stream.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        return b""
+    length: int = LENGTH.unpack(head)[0]
+    block = stream.read(length)
+    return block if len(block) == length else b""
 
 
 def to_json(value: Any) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import mmap
+import os
 import resource
 import sys
 from typing import IO, Final
@@ -47,11 +48,25 @@ def render_row(renderer: Renderer, row: Row) -> Outcome:
 
 
 def serve(progress_fd: int) -> None:
-    """Answer batches from stdin on stdout until stdin ends: the whole life of a worker."""
+    """Answer batches from stdin on stdout until stdin ends: the whole life of a worker.
+
+    A worker whose answers nobody reads any more ends without a word: who asked was killed, and is
+    the one to be told of.
+    """
+    try:
+        _serve(progress_fd)
+    except BrokenPipeError:
+        os._exit(1)  # an ordinary end would try to write the rest once more
+
+
+def _serve(progress_fd: int) -> None:
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # a template that prints must not write into the answers
     progress = mmap.mmap(progress_fd, LENGTH.size)
-    asked = json.loads(read_block(requests))
+    first = read_block(requests)
+    if not first:
+        return
+    asked = json.loads(first)
     cpu_seconds = int(asked["cpu_seconds"])
     _limit_memory(int(asked["memory_bytes"]))
     _begin_row(progress, NO_ROW, cpu_seconds)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,7 +16,16 @@ from tests.unit.data.chats import chat, make_tokenizer, settings, template
 from tunesmith.data.records import RowError, Source, Text
 from tunesmith.data.render import RenderedRow, RenderSettings, Row
 from tunesmith.data.sandbox import Limits, RenderPool
-from tunesmith.data.wire import Outcome
+from tunesmith.data.wire import (
+    LENGTH,
+    Outcome,
+    pack_rows,
+    pack_settings,
+    read_block,
+    to_json,
+    write_block,
+)
+from tunesmith.data.worker import NO_ROW
 from tunesmith.errors import DataError
 
 # A template that does what its user turn says.
@@ -147,6 +157,41 @@ def test_a_worker_that_is_killed_costs_one_row_at_most(wild: RenderSettings) -> 
         outcomes = [outcome for _, outcome in answers]
     assert len(outcomes) == 5
     assert sum(isinstance(outcome, RowError) for outcome in outcomes) <= 1
+
+
+@pytest.mark.parametrize("reads", [0, 1])
+def test_a_worker_whose_asker_is_killed_ends_without_a_word(
+    wild: RenderSettings, tmp_path: Path, reads: int
+) -> None:
+    """The asker dies before the first answer, or while the rows are rendered."""
+    asked = {"settings": pack_settings(wild), "cpu_seconds": 9, "memory_bytes": 1 << 28}
+    with (tmp_path / "progress").open("w+b") as file:
+        file.write(LENGTH.pack(NO_ROW))
+        file.flush()
+        worker = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                f"from tunesmith.data.worker import serve; serve({file.fileno()})",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=[file.fileno()],
+        )
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    assert worker.stderr is not None
+    write_block(worker.stdin, to_json(asked))
+    for _ in range(reads * 2):
+        read_block(worker.stdout)
+    worker.stdout.close()
+    write_block(worker.stdin, pack_rows(rows("a", "b")))
+    with contextlib.suppress(BrokenPipeError):
+        worker.stdin.close()
+    assert worker.stderr.read() == b""
+    worker.stderr.close()
+    worker.wait(30)
 
 
 def test_nothing_is_left_behind(wild: RenderSettings) -> None:

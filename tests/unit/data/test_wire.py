@@ -109,3 +109,10 @@ def test_blocks_end_with_the_stream() -> None:
         write_block(stream, block)
     stream.seek(0)
     assert [read_block(stream) for _ in range(4)] == [b"one", b"", b"three", b""]
+
+
+def test_a_block_that_is_cut_off_is_the_end() -> None:
+    whole = io.BytesIO()
+    write_block(whole, b"block")
+    for length in range(len(whole.getvalue())):
+        assert read_block(io.BytesIO(whole.getvalue()[:length])) == b""
