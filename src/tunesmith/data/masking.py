@@ -50,11 +50,13 @@ class Masker:
         aliases: Mapping[str, str] | None = None,
         *,
         last_only: bool = False,
+        thinking_key: str = "reasoning_content",
     ) -> None:
         names = {**ROLE_ALIASES, **(aliases or {})}
         self._roles = None if roles is None else {names.get(role, role) for role in roles}
         self._stops = stops
         self._last_only = last_only
+        self._thinking_key = thinking_key
 
     def trained(self, messages: Sequence[Message]) -> list[bool]:
         """Which turns of a whole conversation train."""
@@ -84,7 +86,7 @@ class Masker:
 
         Raises ``RowError`` where that cannot be said.
         """
-        finder = TurnFinder(text, messages, shape, self._stops)
+        finder = TurnFinder(text, messages, shape, self._stops, self._thinking_key)
         turns = []
         for number in part.turns:
             turn = finder.find(number, trains=trained[number])

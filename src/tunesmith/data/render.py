@@ -20,7 +20,7 @@ from tunesmith.data.encode import Encoder
 from tunesmith.data.formats.lint import lint_record
 from tunesmith.data.history import plan_samples
 from tunesmith.data.masking import Mask, Masker
-from tunesmith.data.origin import Tracked, plain
+from tunesmith.data.origin import TOOLS, UNKNOWN, Tracked, plain, spans_of
 from tunesmith.data.pieces import PieceEncoder, PlainRecord, Token
 from tunesmith.data.proof import prove_origins, prove_prompt
 from tunesmith.data.records import Conversation, Lint, RowError, Source, Text, TokenRecord
@@ -60,8 +60,9 @@ class RenderSettings:
     (``bos_token``, ...). ``variables``: ``chat_template_kwargs``. ``roles_to_train``: None for all.
     ``roles``: the data set's role mapping, template role -> names. ``turns_to_train``: all of the
     turns that would train, or the last one of them. ``history``: what becomes
-    of a row whose template changes earlier turns (None: ``expand``). ``now``: the ISO time that
-    ``strftime_now`` tells.
+    of a row whose template changes earlier turns (None: ``expand``). ``thinking_key``: the
+    template's key of the reasoning; ``split_thinking``: answers were split to fill it. ``now``: the
+    ISO time that ``strftime_now`` tells.
     """
 
     tokenizer_path: str
@@ -79,6 +80,8 @@ class RenderSettings:
     train_on_eos: Ends = "turn"
     train_on_eot: Ends | None = None
     history: History | None = None
+    thinking_key: str = "reasoning_content"
+    split_thinking: bool = False
     now: str = "2024-07-26T00:00:00"
 
     @property
@@ -124,7 +127,13 @@ class Renderer:
         )
         aliases = {name: role for role, names in settings.roles.items() for name in names}
         last_only = settings.turns_to_train == "last"
-        self._masker = Masker(settings.roles_to_train, stops, aliases, last_only=last_only)
+        self._masker = Masker(
+            settings.roles_to_train,
+            stops,
+            aliases,
+            last_only=last_only,
+            thinking_key=settings.thinking_key,
+        )
         self._chat: Chat | None = None
         if settings.template is not None:
             variables = {**settings.special_tokens, **settings.variables}
@@ -287,10 +296,40 @@ class Renderer:
             mask = self._masker.mask(sample.text, messages, trained, shape, sample.part)
             lints = [Lint("history", sample.note)] if sample.note else []
             masked.append((sample.text, mask, lints))
+        if masked:
+            masked[0][2].extend(self._dropped(record, masked))
         if source is not None and _is_proved(source):
             prove_origins(record, chat.compiled, seed=source.row)
             masked[0][2].extend(prove_prompt(record, chat.compiled, samples[0], masked[0][1]))
         return masked
+
+    def _dropped(
+        self, record: Conversation, masked: Sequence[tuple[Tracked, Mask, list[Lint]]]
+    ) -> list[Lint]:
+        """A finding where no sample prints the row's tools.
+
+        Raises ``RowError`` where none prints the thoughts that its trained answers were split for.
+        """
+        key = self._settings.thinking_key
+        shown = {origin for text, _, _ in masked for _, _, origin in spans_of(text) if origin}
+        thoughtful = {
+            turn.message
+            for _, mask, _ in masked
+            for turn in mask.turns
+            if turn.trains and record.messages[turn.message].fields.get(key)
+        }
+        printed = {origin.message for origin in shown if origin.field == key}
+        if self._settings.split_thinking and thoughtful and not thoughtful & printed:
+            raise RowError(
+                f"messages[{min(thoughtful)}]",
+                f"`split_thinking` puts the thought of an answer under `{key}`, which the template "
+                "does not print",
+                "take `split_thinking` out, name the template's own key in "
+                "`template_thinking_key`, or use a template that prints thoughts",
+            )
+        if record.tools and not any(origin.message in (TOOLS, UNKNOWN.message) for origin in shown):
+            return [Lint("dropped-field", "the template does not print the row's tools")]
+        return []
 
     def _checked_chat(self, record: Conversation) -> Chat:
         if not record.messages:

@@ -89,13 +89,19 @@ class TurnFinder:
     """The turns of one rendered conversation."""
 
     def __init__(
-        self, text: Tracked, messages: Sequence[Message], shape: TurnShape, stops: Stops
+        self,
+        text: Tracked,
+        messages: Sequence[Message],
+        shape: TurnShape,
+        stops: Stops,
+        thinking_key: str,
     ) -> None:
         self.text = plain(text)
         self.lints: list[Lint] = []
         self._messages = messages
         self._shape = shape
         self._stops = stops
+        self._thinking_key = thinking_key
         self._runs = spans_of(text)
         self._spans = [
             (start, end, origin) for start, end, origin in self._runs if origin is not None
@@ -199,9 +205,9 @@ class TurnFinder:
         return next((mark for mark in reversed(marks) if mark not in self._shape.call_gap), "")
 
     def _lint_dropped(self, number: int, message: Message) -> None:
-        """A finding where the template prints the turn, but not its text or its calls."""
+        """A finding where the template prints the turn, but not its text, reasoning or calls."""
         shown = {name for _, _, name in self._own[number]}
-        for key in ("content", "tool_calls"):
+        for key in ("content", self._thinking_key, "tool_calls"):
             if key not in shown and _holds_text(message.fields.get(key)):
                 self._lint(
                     "dropped-field", f"messages[{number}]: the template does not print its `{key}`"

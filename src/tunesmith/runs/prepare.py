@@ -189,6 +189,8 @@ def render_settings(
         train_on_eos=entry.train_on_eos or "turn",
         train_on_eot=entry.train_on_eot,
         history=entry.history,
+        thinking_key=entry.template_thinking_key or "reasoning_content",
+        split_thinking=entry.split_thinking,
     )
 
 
