@@ -192,14 +192,13 @@ class SetBuild:
             self._broken.add(source, error)
 
     def _refuse_other_roles(self) -> None:
-        """Raise where nothing is kept because no turn has a role that trains.
+        """Raise where nothing is kept because no turn has a role that the entry asks for.
 
         Raises:
             DataError: with the roles that there are.
         """
-        settings = self._dataset.settings
-        wanted = settings.roles_to_train
-        own = {name: role for role, names in settings.roles.items() for name in names}
+        wanted, roles = self._dataset.entry.roles_to_train, self._dataset.settings.roles
+        own = {name: role for role, names in roles.items() for name in names}
         aliases = {**ROLE_ALIASES, **own}
         meant = {aliases.get(role, role) for role in wanted or ()}
         if not self._roles or not wanted or self._roles & meant:

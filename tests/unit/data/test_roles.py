@@ -22,7 +22,8 @@ ROW = {
 
 def asked(home: Path, *roles: str) -> PrepareRequest:
     path = write_jsonl(home / "rows.jsonl", [ROW, ROW])
-    made = request([DatasetEntry(path=str(path), type="chat_template")], home)
+    entry = DatasetEntry(path=str(path), type="chat_template", roles_to_train=list(roles))
+    made = request([entry], home)
     return replace(made, settings=(replace(made.settings[0], roles_to_train=roles),))
 
 
