@@ -283,7 +283,7 @@ class DatasetEntry(Section):
         None, "The same for `eot_tokens`.", **CHOICE, readers="tunesmith.runs.prepare"
     )
     drop_system_message: bool = key(
-        False, "Leave system turns out.", **CHOICE, readers="tunesmith.data.formats.options"
+        False, "Leave system and developer turns out.", **CHOICE, readers="tunesmith.data.formats.options"
     )
     chat_template: str | None = key(
         None, "This data set's own template.", **CHOICE, readers="tunesmith.runs.prepare"

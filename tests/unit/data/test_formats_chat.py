@@ -8,6 +8,7 @@ from tunesmith.config.read import load
 from tunesmith.data.formats.chat import read_chat
 from tunesmith.data.formats.lint import lint_record
 from tunesmith.data.formats.load import load_format
+from tunesmith.data.formats.messages import read_messages
 from tunesmith.data.formats.options import FormatOptions
 from tunesmith.data.formats.untyped import read_untyped
 from tunesmith.data.records import Conversation, Message, RowError, Segment, Segments, Text
@@ -118,10 +119,26 @@ def test_the_wish_to_train():
         chat([user(train="yes")], options(message_field_training="train"))
 
 
+def test_messages_heeds_the_wish_of_any_turn():
+    def read(*turns):
+        return read_messages({"messages": [user(), *turns]}, FormatOptions()).messages[1:]
+
+    assert [m.train for m in read(answer(train=False), answer())] == [False, None]
+    (light,) = read(answer(weight=0.5))
+    assert (light.train, light.weight) == (True, 0.5)
+    (silent,) = read(answer(weight=0))
+    assert (silent.train, silent.weight) == (False, 0.0)
+    (both,) = read(answer(train=True, weight=2))
+    assert (both.train, both.weight) == (True, 2.0)
+    assert both.fields == {"role": "assistant", "content": "Hello"}
+
+
 def test_system_turns_can_be_dropped():
     turns = [{"role": "system", "content": "S"}, user(), answer()]
     record = chat(turns, options(drop_system_message=True))
     assert [message.role for message in record.messages] == ["user", "assistant"]
+    turns[0] = {"role": "developer", "content": "D"}
+    assert chat(turns, options(drop_system_message=True)) == record
     with pytest.raises(RowError, match="system turns alone"):
         chat(turns[:1], options(drop_system_message=True))
 
@@ -168,7 +185,11 @@ def test_tools_and_arguments_as_objects_or_json():
         ([user(), answer(5)], "messages[1].content", "is a number (5)"),
         ([user(), answer({"a": 1})], "messages[1].content", "is an object"),
         ([user(["a"])], "messages[0].content[0]", "the part is a text"),
-        ([user([{"type": "image", "url": "x"}])], "messages[0].content[0].type", "'image'"),
+        (
+            [user([{"type": "image", "url": "x"}])],
+            "messages[0].content[0].type",
+            "images are not built",
+        ),
         ([user([{"type": "text"}])], "messages[0].content[0].text", "is null"),
         ([{"role": "system", "content": "a"}], "messages", "system turns alone"),
         ([user(), answer(tool_calls={"a": 1})], "messages[1].tool_calls", "is an object"),
@@ -250,10 +271,21 @@ def call(name="add", number="1"):
         ([user("ends <|im_end|>"), answer()], ["special-token-text"]),
         ([user("[INST] x"), answer("</s>")], ["special-token-text"]),
         ([user("a < b > c, <|>"), answer()], []),
+        ([user(), answer(train=False)], ["unread-wish"]),
+        ([user(), answer(weight=0), user(), answer(weight=0)], ["unread-wish"]),
+        ([user(weight=0), answer(weight=1, train=True)], []),
     ],
 )
 def test_what_is_odd_in_a_conversation(turns, expected):
     assert codes(turns) == expected
+
+
+def test_a_wish_that_nothing_reads_names_its_turn_and_key():
+    (lint,) = lint_record(chat([user(), answer(weight=0)]))
+    assert lint.message.startswith("turn 2 says `weight: 0`")
+    assert "`message_field_weight: weight`" in lint.message
+    read = options(message_field_weight="weight", message_field_training="train")
+    assert list(lint_record(chat([user(), answer(weight=0, train=False)], read))) == []
 
 
 def test_what_is_odd_about_tools():

@@ -72,7 +72,7 @@ def test_reasoning_has_spans_of_its_own() -> None:
     ("part", "field", "says"),
     [
         ("a", "messages[1].content[0]", "the part is a text"),
-        ({"type": "image"}, "messages[1].content[0].type", "'image'"),
+        ({"type": "image"}, "messages[1].content[0].type", "images are not built"),
         ({"type": "text"}, "messages[1].content[0].text", "is null"),
         (text("a", train="yes"), "messages[1].content[0].train", "is a text"),
         (text("a", weight=-1), "messages[1].content[0].weight", "a number (-1)"),

@@ -54,7 +54,7 @@ def read_chat(row: Mapping[str, Any], options: FormatOptions) -> Conversation:
             message = f"turn {number + 1}: {error.message}"
             raise RowError(error.field, message, error.fix) from error
     if options.drop_system_message:
-        messages = [message for message in messages if message.role != "system"]
+        messages = [message for message in messages if message.role not in _INSTRUCTING]
     if all(message.role in _INSTRUCTING for message in messages):
         message = (
             "holds system turns alone" if messages else "holds system turns alone, all dropped"

@@ -66,6 +66,7 @@ def _lint_form(record: Record) -> Iterator[Lint]:
         texts = [(f"turn {number}", str(turn.fields.get("content", ""))) for number, turn in turns]
         yield from _lint_markup(texts)
         yield from _lint_order(record.messages)
+        yield from _lint_wishes(record.messages)
         yield from _lint_answers(record.messages)
         yield from _lint_tools(record)
 
@@ -162,6 +163,24 @@ def _lint_answers(messages: Sequence[Message]) -> Iterator[Lint]:
         said = any(part.strip() if isinstance(part, str) else part for part in shown)
         if message.role == "assistant" and not said:
             yield Lint("empty-answer", f"turn {number} is empty: nothing to learn but its end")
+
+
+def _lint_wishes(messages: Sequence[Message]) -> Iterator[Lint]:
+    """The first answer whose own wish not to train, or to weigh something else, nobody read.
+
+    What a format reads as a wish is no field any more.
+    """
+    for number, message in enumerate(messages, 1):
+        if message.role != "assistant":
+            continue
+        train, weight = message.fields.get("train"), message.fields.get("weight")
+        is_weighed = isinstance(weight, int | float) and weight != 1
+        if train is False or is_weighed:
+            key = "message_field_weight" if is_weighed else "message_field_training"
+            name, value = ("weight", weight) if is_weighed else ("train", "false")
+            told = f"turn {number} says `{name}: {value}`, which nothing reads: set `{key}: {name}`"
+            yield Lint("unread-wish", told)
+            return
 
 
 def _lint_tools(record: Conversation) -> Iterator[Lint]:

@@ -13,33 +13,35 @@ from tunesmith.data.records import Conversation
 
 _ROLES: Final = ("role", "from")
 _CONTENTS: Final = ("content", "value", "text")
-_WISHES: Final = ("train", "weight")
 
 
 def read_messages(row: Mapping[str, Any], options: FormatOptions) -> Conversation:
-    """The turns of ``field_messages``; the first one tells which keys all of them have.
+    """The turns of ``field_messages``; the first one tells where all have their role and text.
 
     A turn's text stands in ``content``, ``value`` or ``text``, its role in ``role`` or ``from``,
-    and ``train`` or ``weight`` says whether it trains, unless the entry names other keys.
+    and ``train`` or ``weight`` of any turn says whether it trains, unless the entry names other
+    keys; of a turn with both, ``train`` says whether and ``weight`` how much.
 
     Raises:
         RowError: a turn is not as it should be.
     """
-    first = need_list(row, options.field_messages, "field_messages")[0]
-    keys = set(first) if isinstance(first, Mapping) else set()
+    turns = need_list(row, options.field_messages, "field_messages")
+    keys = set(turns[0]) if isinstance(turns[0], Mapping) else set()
     properties = {
         **options.properties,
         "role": _found(options.properties["role"], _ROLES, keys),
         "content": _found(options.properties["content"], _CONTENTS, keys),
     }
-    wish = options.training_key
-    if wish is None and options.weight_key is None:
-        wish = next((name for name in _WISHES if name in keys), None)
+    training_key, weight_key = options.training_key, options.weight_key
+    if training_key is None and weight_key is None:
+        anywhere = {name for turn in turns if isinstance(turn, Mapping) for name in turn}
+        training_key = "train" if "train" in anywhere else None
+        weight_key = "weight" if "weight" in anywhere else None
     asked = dataclasses.replace(
         options,
         properties=properties,
-        training_key=None if wish == "weight" else wish,
-        weight_key="weight" if wish == "weight" else options.weight_key,
+        training_key=training_key,
+        weight_key=weight_key,
         roles={"ipython": "tool", **options.roles},
     )
     return read_chat(row, asked)
