@@ -275,13 +275,18 @@ SPLITS = (
             "dataset_prepared_path": "RUN/prepared",
         },
     ),
-    Case("shuffle_merged_datasets", True, {"order": differs}, ORDER),
+    Case(
+        "shuffle_merged_datasets",
+        False,
+        {"order": differs},
+        ORDER,
+        given={"shuffle_before_merging_datasets": True},
+    ),
     Case(
         "curriculum_sampling",
-        True,
-        {"order": lambda a, b: a != b and b[0] == ["chat.jsonl:1", "chat.jsonl:2"]},
+        False,
+        {"order": lambda a, b: a != b and a[0] == ["chat.jsonl:1", "chat.jsonl:2"]},
         ORDER,
-        given={"shuffle_merged_datasets": True},
     ),
     Case(
         "train_on_inputs",

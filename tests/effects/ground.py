@@ -43,7 +43,7 @@ BASE: Mapping[str, Any] = {
     "bf16": False,
     "seed": 7,
     # So that other rows need not mean another order.
-    "shuffle_merged_datasets": False,
+    "curriculum_sampling": True,
     "preflight_skip": list(get_args(ProbeName)),
     "adapter": "lora",
     "lora_r": 4,

@@ -82,7 +82,7 @@ MIXED = (
         True,
         {"order": lambda a, b: a != b and all(r.startswith("a.") for r in [*b[0], *b[1]])},
         ORDER,
-        given={"datasets": TWO},
+        given={"datasets": TWO, "shuffle_merged_datasets": False},
     ),
     Case(
         "interleave_datasets",

@@ -143,7 +143,7 @@ DEAD: tuple[Mapping[str, Any], ...] = (
     {"sample_packing": True},
     {"pad_to_sequence_len": True},
     {"streaming": True},
-    {"shuffle_merged_datasets": True},
+    {"curriculum_sampling": False},
     {"datasets": [{**BASE["datasets"][0], "roles_to_train": ["assistant"]}]},
     {"datasets": [{"path": "GROUND/instructions.jsonl", "type": "alpaca"}]},
     {"val_set_size": None, "test_datasets": [dict(BASE["datasets"][0])]},

@@ -159,7 +159,7 @@ BATCHES = (
         8,
         {"order": differs, "model.trained.values": differs, "dropout.seed": Became(7, 8)},
         LEARNS,
-        given={"shuffle_merged_datasets": True},
+        given={"curriculum_sampling": False},
     ),
     Case("dataloader_num_workers", 2, {"steps.threads": Became(False, True)}),
 )

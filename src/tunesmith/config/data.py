@@ -283,7 +283,10 @@ class DatasetEntry(Section):
         None, "The same for `eot_tokens`.", **CHOICE, readers="tunesmith.runs.prepare"
     )
     drop_system_message: bool = key(
-        False, "Leave system and developer turns out.", **CHOICE, readers="tunesmith.data.formats.options"
+        False,
+        "Leave system and developer turns out.",
+        **CHOICE,
+        readers="tunesmith.data.formats.options",
     )
     chat_template: str | None = key(
         None, "This data set's own template.", **CHOICE, readers="tunesmith.runs.prepare"
@@ -339,13 +342,14 @@ class DataSection(Section):
     )
     shuffle_merged: bool = key(
         True,
-        "Shuffle the merged data sets (the order of training is drawn each epoch either way).",
+        "False lets shuffle_before_merging_datasets order what curriculum_sampling keeps (without "
+        "that the order of training is drawn anew each epoch either way).",
         flat="shuffle_merged_datasets",
-        readers="tunesmith.runs.plan tunesmith.runs.streams",
+        readers="tunesmith.runs.streams",
     )
     curriculum: bool = key(
         False,
-        "Keep the order of the data.",
+        "Train in the order of the data, each epoch the same.",
         flat="curriculum_sampling",
         readers="tunesmith.runs.plan tunesmith.runs.streams",
     )
@@ -353,16 +357,16 @@ class DataSection(Section):
         False,
         "Shuffle within each data set, and keep the data sets one after the other.",
         flat="shuffle_before_merging_datasets",
-        when=lambda c: not c.data.shuffle_merged and not c.data.streaming,
-        why="shuffle_merged_datasets shuffles all of it, and a stream only a window at a time",
+        when=lambda c: keeps_order(c) and not c.data.shuffle_merged,
+        why="it orders what curriculum_sampling keeps, under shuffle_merged_datasets: false",
         readers="tunesmith.runs.streams",
     )
     interleave: bool = key(
         False,
-        "Where the data is not shuffled: spread each data set evenly over the epoch.",
+        "Where curriculum_sampling keeps the order: spread each data set evenly over the epoch.",
         flat="interleave_datasets",
         when=keeps_order,
-        why="shuffle_merged_datasets shuffles all of it, and a stream is mixed by `weight`",
+        why="without curriculum_sampling all is shuffled, and a stream is mixed by `weight`",
         readers="tunesmith.runs.streams",
     )
     mixture_until: Literal["first_exhausted", "all_exhausted"] = key(

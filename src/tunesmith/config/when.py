@@ -62,8 +62,7 @@ def is_weighted(config: Config) -> bool:
 
 def keeps_order(config: Config) -> bool:
     """Rows come in the order of the data, and the data is no stream."""
-    data = config.data
-    return not data.streaming and (not data.shuffle_merged or data.curriculum)
+    return not config.data.streaming and config.data.curriculum
 
 
 def reads_turns(entry: Entry, config: Config) -> bool:

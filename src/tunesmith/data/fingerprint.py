@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
@@ -17,10 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.config.data import DatasetEntry
-from tunesmith.config.dataset_types import format_name, is_own
 from tunesmith.data.facts import LAYOUT
-from tunesmith.data.formats.load import load_format
-from tunesmith.data.formats.own import own_module
+from tunesmith.data.formats.load import format_modules
 from tunesmith.data.imports import source_files
 from tunesmith.data.render import RenderSettings
 from tunesmith.data.sources import Location
@@ -119,11 +116,8 @@ def refuse_changed(
 
 def _format_digest(entry: DatasetEntry) -> str:
     """The code that reads the rows: of a module of the user's, with all of theirs it imports."""
-    read = load_format(entry)
-    modules = [sys.modules[read.__module__]]
-    if is_own(name := format_name(entry.type)):
-        modules.append(own_module(name))
-    return _digest([[name, hash_file(path)] for name, path in source_files(modules).items()])
+    files = source_files(format_modules(entry))
+    return _digest([[name, hash_file(path)] for name, path in files.items()])
 
 
 def _digest(value: Any) -> str:

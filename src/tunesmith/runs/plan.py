@@ -211,7 +211,7 @@ def train_order(
         epochs=config.batch.num_epochs,
         max_steps=config.batch.max_steps,
         packed=packed or _has_budget(packing),
-        shuffle=data.shuffle_merged and not data.curriculum,
+        shuffle=not data.curriculum,
         in_order=packing.sequential,
         max_documents=packing.bin_size,
         group=packing.group_size,

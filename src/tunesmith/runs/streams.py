@@ -116,10 +116,10 @@ def mixture_of(config: RunConfig) -> Mixture:
     data: DataSection = config.data
     if data.streaming:
         return Mixture()  # a stream mixes its rows while it reads them
-    shuffles = data.shuffle_merged and not data.curriculum
+    keeps = data.curriculum
     return Mixture(
         shares=tuple(Share(entry.repeats, entry.weight) for entry in data.datasets),
         until=data.mixture_until,
-        shuffle_within=data.shuffle_before_merging and not data.shuffle_merged,
-        interleave=data.interleave and not shuffles,
+        shuffle_within=all((keeps, data.shuffle_before_merging, not data.shuffle_merged)),
+        interleave=all((keeps, data.interleave)),
     )

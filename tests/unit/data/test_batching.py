@@ -133,8 +133,17 @@ def test_the_mixture_of_a_config(tmp_path):
     kept = order_of(tmp_path, curriculum_sampling=True, interleave_datasets=True)
     assert kept.mixture.interleave
     assert not kept.shuffle
-    within = order_of(tmp_path, shuffle_merged_datasets=False, shuffle_before_merging_datasets=True)
+    within = order_of(
+        tmp_path,
+        curriculum_sampling=True,
+        shuffle_merged_datasets=False,
+        shuffle_before_merging_datasets=True,
+    )
     assert within.mixture.shuffle_within
     assert not within.shuffle
+    # The merge's order is no order of training: an epoch is drawn unless the order is asked for.
+    merged = order_of(tmp_path, shuffle_merged_datasets=False)
+    assert merged.shuffle
+    assert merged.mixture.is_plain
     streamed = order_of(tmp_path, streaming=True, datasets=[{"path": "a", "weight": 2}])
     assert streamed.mixture.is_plain

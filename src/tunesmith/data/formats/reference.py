@@ -120,8 +120,8 @@ _INSTRUCTIONS: Final = {
         ),
         _answers(_ORCA, "response"),
     ),
-    "explainchoice": _answers(_CHOICE, "solution` (else `explanation)"),
-    "concisechoice": _answers(_CHOICE, "solution` (else `explanation)"),
+    "explainchoice": _answers(_CHOICE, "solution` or else `explanation"),
+    "concisechoice": _answers(_CHOICE, "solution` or else `explanation"),
     "summarizetldr": _answers({"article": "Pears ripen ...", "summary": "Pears."}, "summary"),
     "jeopardy": _answers(
         {"question": "It has 8 legs.", "category": "ANIMALS", "answer": "a spider"}, "answer"
