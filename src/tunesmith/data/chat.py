@@ -13,7 +13,7 @@ import jinja2
 from tunesmith.data.instrument import CompiledTemplate
 from tunesmith.data.origin import Tracked, plain
 from tunesmith.data.records import Conversation, RowError
-from tunesmith.data.shape import TurnShape, learn_shape
+from tunesmith.data.shape import TemplateShapeError, TurnShape, learn_shape
 from tunesmith.data.templates import ChatTemplate
 from tunesmith.errors import DataError
 
@@ -48,10 +48,12 @@ class Chat:
         except MemoryError:
             raise
         except Exception as error:
+            fix = "let it render a question and its answer"
             raise DataError(
                 f"the chat template {self._name!r} cannot be used for training: "
                 f"{first_line(error)}",
-                hint="use another `chat_template`, or give this one a generation prompt",
+                hint=f"use another `chat_template`, or correct this one: "
+                f"{error.fix if isinstance(error, TemplateShapeError) else fix}",
                 where="chat_template",
             ) from error
 

@@ -116,7 +116,7 @@ def prove_prompt(
     return [
         Lint(
             "prompt-differs",
-            f"messages[{first.message}]: a server asked for this turn would be given "
+            f"turn {first.message + 1}: a server asked for this turn would be given "
             f"{prompt[-60:]!r}, which is not how the row opens it",
         )
     ]

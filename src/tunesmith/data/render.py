@@ -195,7 +195,10 @@ class Renderer:
         row = self._rendered(record, source)
         found = list(lint_record(record))
         told = {lint.code for lint in (*found, *row.lints)}
-        found += lint_tokens(record, row.samples, self.rules, told)
+        exact = list(lint_tokens(record, row.samples, self.rules, told))
+        if any(lint.code == "special-token" for lint in exact):  # what the other one guesses
+            found = [lint for lint in found if lint.code != "special-token-text"]
+        found += exact
         odd = (dataclasses.replace(lint, source=str(source)) for lint in found)
         return RenderedRow(row.samples, (*odd, *row.lints))
 
@@ -278,7 +281,8 @@ class Renderer:
             weights = weigh_tokens(encoded, mask.spans, len(text))
             lints += [*more, *mask.lints, *straddles(text, encoded, mask)]
             samples.append(TokenSample(encoded.ids, runs_of_weights(weights), str(source)))
-        found = tuple(dataclasses.replace(lint, source=str(source)) for lint in lints)
+        told = dict.fromkeys(lints)  # samples of one row may find the same
+        found = tuple(dataclasses.replace(lint, source=str(source)) for lint in told)
         return RenderedRow(tuple(samples), found)
 
     def _masked(
@@ -322,8 +326,8 @@ class Renderer:
         if self._settings.split_thinking and thoughtful and not thoughtful & printed:
             raise RowError(
                 f"messages[{min(thoughtful)}]",
-                f"`split_thinking` puts the thought of an answer under `{key}`, which the template "
-                "does not print",
+                f"turn {min(thoughtful) + 1}: `split_thinking` puts the thought of an answer under "
+                f"`{key}`, which the template does not print",
                 "take `split_thinking` out, name the template's own key in "
                 "`template_thinking_key`, or use a template that prints thoughts",
             )

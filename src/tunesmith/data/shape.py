@@ -46,7 +46,11 @@ _PROBE = ("alpha", "beta", "gamma", "delta")
 
 
 class TemplateShapeError(Exception):
-    """The template's turns cannot be told apart; the message says why."""
+    """The template's turns cannot be told apart; the message says why, ``fix`` what to change."""
+
+    def __init__(self, message: str, fix: str) -> None:
+        super().__init__(message)
+        self.fix = fix
 
 
 def learn_shape(render: Render) -> TurnShape:
@@ -67,11 +71,13 @@ def learn_shape(render: Render) -> TurnShape:
     header = _learn_header(render, texts, prompt, gap) if prompt else _bare_header(gap, user_end)
     if prompt and not header:
         raise TemplateShapeError(
-            f"its generation prompt {prompt!r} is not how it opens an assistant turn ({gap!r})"
+            f"its generation prompt {prompt!r} is not how it opens an assistant turn ({gap!r})",
+            "let the prompt open the turn in the same words",
         )
     if not prompt and not user_end:
         raise TemplateShapeError(
-            "it has no generation prompt, and nothing of its own ends a user turn"
+            "it has no generation prompt, and nothing of its own ends a user turn",
+            "give it one (`{% if add_generation_prompt %}`)",
         )
     end = _learn_end(render, texts, answered)
     return TurnShape(prompt, header, user_end, end, *_learn_tools(render, texts, prompt, user_end))
@@ -159,8 +165,17 @@ def _after(text: Tracked, message: int) -> str:
 
 def _between(text: Tracked, left: int, right: int) -> str:
     end, start = _extent(text, left)[1], _extent(text, right)[0]
-    if end < 0 or start < end:
-        raise TemplateShapeError("it does not print a user turn and its answer in this order")
+    if end < 0 or start < 0:
+        raise TemplateShapeError(
+            f"it prints nothing of turn {(left if end < 0 else right) + 1} of a short conversation",
+            "print the text of every turn",
+        )
+    if start < end:
+        raise TemplateShapeError(
+            f"it prints text of turn {right + 1} before the end of turn {left + 1}, in "
+            f"{plain(text)[:60]!r}",
+            "print the text of a message inside of its own turn alone, in the order of the turns",
+        )
     return plain(text)[end:start]
 
 

@@ -81,7 +81,7 @@ def straddles(text: Tracked, encoded: Encoded, mask: Mask) -> Iterator[Lint]:
                 token = plain(text)[starts[at] : ends[at]]
                 yield Lint(
                     "straddling-token",
-                    f"messages[{turn.message}]: the token {token!r} reaches over {place} and does "
+                    f"turn {turn.message + 1}: the token {token!r} reaches over {place} and does "
                     "not train",
                 )
 

@@ -85,6 +85,10 @@ def mixed(text: str) -> RowError:
     )
 
 
+def _refused(number: int, message: str, fix: str) -> RowError:
+    return RowError(f"messages[{number}]", f"turn {number + 1}: {message}", fix)
+
+
 class TurnFinder:
     """The turns of one rendered conversation."""
 
@@ -144,12 +148,12 @@ class TurnFinder:
             if origin == UNKNOWN:
                 raise mixed(self.text[start:end])
         if _has_text(message):
-            raise RowError(
-                f"messages[{number}]",
+            raise _refused(
+                number,
                 f"the template printed nothing of this {message.role} turn, which should train",
                 "use a template that prints it, or do not train it",
             )
-        self._lint("empty-turn", f"messages[{number}]: the {message.role} turn is empty")
+        self._lint("empty-turn", f"turn {number + 1}: the {message.role} turn is empty")
         return None
 
     def _lint(self, code: str, message: str) -> None:
@@ -171,9 +175,9 @@ class TurnFinder:
             if origin is None and stop and self.text.find(stop, start, end) >= 0:
                 return self._up_to(number, start)
             if origin is not None and origin.message >= 0 and origin.message != number:
-                raise RowError(
-                    f"messages[{number}]",
-                    f"the template prints messages[{origin.message}] in the middle of this turn",
+                raise _refused(
+                    number,
+                    f"the template prints turn {origin.message + 1} inside of it",
                     "use another template, or split the turn where the other one stands",
                 )
         return last
@@ -185,7 +189,7 @@ class TurnFinder:
             if start >= position and name not in before:
                 self._lint(
                     "behind-end",
-                    f"messages[{number}]: the template prints `{name}` behind the end of the "
+                    f"turn {number + 1}: the template prints `{name}` behind the end of the "
                     "turn's calls, where it does not train",
                 )
                 break
@@ -210,7 +214,7 @@ class TurnFinder:
         for key in ("content", self._thinking_key, "tool_calls"):
             if key not in shown and _holds_text(message.fields.get(key)):
                 self._lint(
-                    "dropped-field", f"messages[{number}]: the template does not print its `{key}`"
+                    "dropped-field", f"turn {number + 1}: the template does not print its `{key}`"
                 )
 
     # --- where a body starts --------------------------------------------------------------------
@@ -233,17 +237,16 @@ class TurnFinder:
             return left + self._without_prompt(number, gap, header, before)
         start, length = longest_prefix(prompt, gap)
         if length < len(header):
-            raise RowError(
-                f"messages[{number}]",
-                f"the turn is opened by {gap!r}, not by the template's generation prompt "
-                f"{prompt!r}",
+            raise _refused(
+                number,
+                f"it is opened by {gap!r}, not by the template's generation prompt {prompt!r}",
                 "use a template whose generation prompt opens its assistant turns",
             )
         if length < len(prompt):
             rest = prompt[length:]
             self._lint(
                 "prompt-differs",
-                f"messages[{number}]: a server's prompt goes on with {rest!r}, this turn does not",
+                f"turn {number + 1}: a server's prompt goes on with {rest!r}, this turn does not",
             )
         return left + start + length
 
@@ -259,8 +262,8 @@ class TurnFinder:
         position = gap.find(before)
         start = position + len(before) if position >= 0 else 0
         if position < 0 and number > 0:
-            raise RowError(
-                f"messages[{number}]",
+            raise _refused(
+                number,
                 f"the template has no generation prompt, and {before!r}, which ends what comes "
                 f"before an answer, is not in {gap!r} before this turn",
                 "give the template a generation prompt (`add_generation_prompt`)",
@@ -319,15 +322,15 @@ class TurnFinder:
         if self._messages[number].role != ASSISTANT:
             return
         if tail.strip() and self._own[number][-1][2] == "tool_calls":
-            raise RowError(
-                f"messages[{number}]",
-                f"{tail[:60]!r} follows the last argument of this turn's calls, and it cannot be "
-                "said where in it the turn ends",
+            raise _refused(
+                number,
+                f"{tail[:60]!r} follows the last argument of its calls, and it cannot "
+                "be said where in it the turn ends",
                 "name the token that ends a turn in `eot_tokens`, or do not train this turn",
             )
         self._lint(
             "no-end-of-turn",
-            f"messages[{number}]: nothing ends the turn, so that nothing teaches the model to stop",
+            f"turn {number + 1}: nothing ends the turn, so that nothing teaches the model to stop",
         )
 
     def _check_behind(self, position: int) -> None:

@@ -80,11 +80,13 @@ DIFFERENCES: dict[str, set[str]] = {
 
 REFUSED = {
     "tools-stock-llama3": "printed nothing",
+    "think-split-chatml": "`split_thinking` puts the thought",
     "map-roles-missing": "the role 'policy' is unknown",
     "ct-llama3-added": "not built yet",
 }
-"""What axolotl prepares and is an error here: an answer, a tool call, that the template drops; a
-role that nobody mapped, which axolotl hands to the template; added tokens."""
+"""What axolotl prepares and is an error here: an answer, a tool call, that the template drops;
+thoughts split off for a template that prints none; a role that nobody mapped, which axolotl hands
+to the template; added tokens."""
 
 READ_ANYWAY = {"type-sharegpt"}
 """What axolotl refuses and is read here: an old name of a type, with a notice."""
@@ -93,7 +95,7 @@ OTHERWISE = {"tools-stock-exaone4"}
 """Records whose text differs: axolotl looks for the keys of a turn in the template by the name of
 its loop's variable, does not find them where the template goes by index, and drops the calls."""
 
-EQUAL_AT_LEAST = 45
+EQUAL_AT_LEAST = 44
 """Records without any difference; a regression that makes a record incomparable must not pass."""
 
 

@@ -329,18 +329,70 @@ def test_unknown_origins_beside_known_ones_are_an_error_too(folder: Path, body: 
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "cause", "fix"),
     [
-        "{% for m in messages %}{{ m.content }}{% endfor %}",
-        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
-        "{% if add_generation_prompt %}(model){% endif %}",
-        "{{ raise_exception('never') }}",
-        "{% for m in messages | reverse %}[{{ m.role }}]{{ m.content }}{% endfor %}",
+        (
+            "{% for m in messages %}{{ m.content }}{% endfor %}",
+            "it has no generation prompt",
+            "give it one",
+        ),
+        (
+            "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+            "{% if add_generation_prompt %}(model){% endif %}",
+            "its generation prompt '(model)' is not how it opens",
+            "open the turn in the same words",
+        ),
+        ("{{ raise_exception('never') }}", "never", "a question and its answer"),
+        (
+            "{% for m in messages | reverse %}[{{ m.role }}]{{ m.content }}{% endfor %}",
+            "it prints text of turn 2 before the end of turn 1",
+            "inside of its own turn alone",
+        ),
+        (
+            "Topic: {{ messages[-1].content[:3] }}\n"
+            "{% for m in messages %}[{{ m.role }}]{{ m.content }}</s>{% endfor %}"
+            "{% if add_generation_prompt %}[assistant]{% endif %}",
+            "it prints text of turn 2 before the end of turn 1, in 'Topic: bet",
+            "inside of its own turn alone",
+        ),
+        (
+            "{% for m in messages %}{% if m.role == 'user' %}[user]{{ m.content }}</s>{% endif %}"
+            "{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}",
+            "it prints nothing of turn 2",
+            "print the text of every turn",
+        ),
     ],
 )
-def test_a_template_whose_turns_cannot_be_told_apart_is_refused(folder: Path, text: str) -> None:
-    with pytest.raises(DataError):
+def test_a_template_whose_turns_cannot_be_told_apart_is_refused_with_its_cause(
+    folder: Path, text: str, cause: str, fix: str
+) -> None:
+    with pytest.raises(DataError) as caught:
         Renderer(settings(folder, text, eos="</s>"))
+    assert cause in str(caught.value)
+    assert fix in (caught.value.hint or "")
+
+
+def test_what_is_said_of_the_template_is_said_once_a_row(folder: Path) -> None:
+    template = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}[a]"
+        "{% if loop.last %}{{ m.reasoning_content }}{% endif %}{% endif %}"
+        "{{ m.content }}</s>{% endfor %}"
+    )
+    thought = {"role": "assistant", "content": "a", "reasoning_content": "t"}
+    row = Renderer(settings(folder, template, eos="</s>")).render(
+        chat(("user", "u"), thought, ("user", "v"), thought), SOURCE
+    )
+    assert len(row.samples) == 2
+    assert codes(row).count("no-generation-prompt") == 1
+
+
+def test_findings_count_turns_from_one(folder: Path) -> None:
+    made = Renderer(settings(folder, "chatml"))
+    row = made.render(chat(("user", "u"), ("assistant", "")), SOURCE)
+    assert [lint.message for lint in row.lints] == [
+        "turn 2 is empty: it has no text to learn",
+        "turn 2: the assistant turn is empty",
+    ]
 
 
 def test_a_template_that_does_not_compile_names_its_line(folder: Path) -> None:

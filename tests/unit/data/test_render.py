@@ -144,6 +144,8 @@ CHANGES: dict[str, Any] = {
     "train_on_eos": "all",
     "train_on_eot": "none",
     "history": "last",
+    "thinking_key": "thought",
+    "split_thinking": True,
 }
 
 

@@ -84,7 +84,7 @@ def test_sound_rows_are_silent(folder: Path) -> None:
 def test_a_text_that_opens_twice(folder: Path) -> None:
     assert codes(settings(folder, "<s><s>" + TURNS), chat()) == ["double-bos"]
     found = codes(settings(folder), Text("<s>text"))
-    assert found == ["special-token-text", "double-bos", "special-token"]
+    assert found == ["double-bos", "special-token"]
     assert codes(settings(folder), Tokens((BOS, BOS, 7, EOS), (False,) * 2 + (True,) * 2)) == [
         "double-bos"
     ]
@@ -142,6 +142,8 @@ def test_padding_that_trains(folder: Path) -> None:
 
 def test_special_tokens_in_the_rows_own_words(folder: Path) -> None:
     made = settings(folder)
+    assert codes(made, chat("say </s>")) == ["special-token"]
+    assert codes(made, chat("say [INST]")) == ["special-token-text"]
     (lint,) = Renderer(made).render(chat("say <end>"), AT).lints
     assert (lint.code, lint.source) == ("special-token", "f.jsonl:1")
     assert lint.message == "turn 1, content holds '<end>', which becomes a special token"

@@ -162,7 +162,7 @@ def _lint_answers(messages: Sequence[Message]) -> Iterator[Lint]:
         shown = (part for name, part in message.fields.items() if name != "role")
         said = any(part.strip() if isinstance(part, str) else part for part in shown)
         if message.role == "assistant" and not said:
-            yield Lint("empty-answer", f"turn {number} is empty: nothing to learn but its end")
+            yield Lint("empty-answer", f"turn {number} is empty: it has no text to learn")
 
 
 def _lint_wishes(messages: Sequence[Message]) -> Iterator[Lint]:
