@@ -7,6 +7,7 @@ the other, in the order of the files' names, in bounded memory.
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -325,7 +326,9 @@ def _near(path: Path) -> Path | None:
     folder = path.expanduser().parent
     if not folder.is_dir():
         return None
-    names = (other.name for other in islice(sorted(folder.iterdir()), 10_000))
+    names = [other.name for other in islice(sorted(folder.iterdir()), 10_000)]
+    # Of equally near names the one that begins like the missing one, letters' case included.
+    names.sort(key=lambda name: -len(os.path.commonprefix([name, path.name])))
     near = nearest(path.name, names)
     return folder / near if near else None
 

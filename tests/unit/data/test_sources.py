@@ -243,6 +243,7 @@ def test_the_hub_is_not_asked_for_what_was_meant_as_a_file(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sources, "open_hub", lambda *_: pytest.fail("the hub was asked"))
     write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    write_jsonl(tmp_path / "Rows.jsonl", ROWS)
     (tmp_path / "my-rows").mkdir()
     (tmp_path / "data").mkdir()
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "data" / "part.parquet")
