@@ -7,7 +7,6 @@ the other, in the order of the files' names, in bounded memory.
 from __future__ import annotations
 
 import glob
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -327,8 +326,8 @@ def _near(path: Path) -> Path | None:
     if not folder.is_dir():
         return None
     names = [other.name for other in islice(sorted(folder.iterdir()), 10_000)]
-    # Of equally near names the one that begins like the missing one, letters' case included.
-    names.sort(key=lambda name: -len(os.path.commonprefix([name, path.name])))
+    # Of equally near names the one that begins with the same letter, in the same case.
+    names.sort(key=lambda name: name[0] != path.name[:1])
     near = nearest(path.name, names)
     return folder / near if near else None
 
