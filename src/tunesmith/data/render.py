@@ -117,6 +117,15 @@ class Renderer:
         self._settings = settings
         self._encoder = Encoder(settings.tokenizer_path)
         self._pieces = PieceEncoder(self._encoder, settings.eos_id, settings.sequence_len)
+        self._masker = self._make_masker(settings)
+        self._chat: Chat | None = None
+        if settings.template is not None:
+            variables = {**settings.special_tokens, **settings.variables}
+            self._chat = Chat(settings.template, variables, settings.now)
+        self._findings = self._check_end(self._chat) if self._chat else ()
+        self.rules = self._token_rules()
+
+    def _make_masker(self, settings: RenderSettings) -> Masker:
         eos = settings.train_on_eos
         stops = Stops(
             settings.eos_text,
@@ -125,21 +134,13 @@ class Renderer:
             eos,
             settings.train_on_eot or eos,
         )
-        aliases = {name: role for role, names in settings.roles.items() for name in names}
-        last_only = settings.turns_to_train == "last"
-        self._masker = Masker(
+        return Masker(
             settings.roles_to_train,
             stops,
-            aliases,
-            last_only=last_only,
+            {name: role for role, names in settings.roles.items() for name in names},
+            last_only=settings.turns_to_train == "last",
             thinking_key=settings.thinking_key,
         )
-        self._chat: Chat | None = None
-        if settings.template is not None:
-            variables = {**settings.special_tokens, **settings.variables}
-            self._chat = Chat(settings.template, variables, settings.now)
-        self._findings = self._check_end(self._chat) if self._chat else ()
-        self.rules = self._token_rules()
 
     def _token_rules(self) -> TokenRules:
         """What to expect of the tokens of every row."""
