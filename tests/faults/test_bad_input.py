@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from typing import get_args
 
 import pytest
 
 from tests import smallrun, warm
 from tests.smallrun import chat_rows, keys, tree, write_rows, write_yaml
+from tunesmith.config.preflight import ProbeName
 
 FILES_OF_A_LOCK = {".tunesmith.lock"}
 
@@ -273,7 +275,7 @@ def test_a_poisoned_base_is_not_trained(ground, tmp_path):
     save_file(tensors, bad / "model.safetensors", {"format": "pt"})
     path = write_yaml(tmp_path, config(ground, base_model=str(bad)))
     refused(tmp_path, path)  # by the preflight: this cannot train
-    skip = "[isolation, loss, coverage, stops, conservation]"
+    skip = f"[{', '.join(get_args(ProbeName))}]"
     done = warm.run(tmp_path, "train", path, "--preflight-skip", skip)
     assert done.code == 4
     assert "step 1 went bad: the loss is nan" in done.err

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
 from tunesmith.config.environment import Environment
 from tunesmith.data.cache import PreparedSplit
 from tunesmith.data.ledger import Ledger
-from tunesmith.data.records import Lint
+from tunesmith.data.records import Lint, RowError
 from tunesmith.data.templates import ChatTemplate
 from tunesmith.data.windows import Windows
 from tunesmith.models.facts import Architecture
@@ -27,7 +28,8 @@ class Material:
     ``stop_ids`` end a turn; ``stops_expected`` says whether any format of the run trains one.
     ``identity`` names base and data by content. ``estimate`` stands for the whole
     data in a plan where only a sample is prepared. ``windows`` are those of a stream, and ``train``
-    is the first of them then; None where all data is prepared before it trains.
+    is the first of them then; None where all data is prepared before it trains. ``given`` are rows
+    in memory that stand for the first data set.
     """
 
     base: LocatedModel
@@ -43,6 +45,7 @@ class Material:
     identity: Mapping[str, str]
     from_cache: bool
     estimate: Estimate | None = None
+    given: Sequence[Mapping[str, Any] | RowError] | None = None
     windows: Windows | None = None
 
     @property

@@ -261,6 +261,7 @@ def _material(
         },
         from_cache=prepared.from_cache,
         estimate=estimate,
+        given=request.given[0] if request.given else None,
     )
 
 

@@ -127,6 +127,7 @@ def preflight(
         tokenizer=material.tokenizer,
         template=material.template,
         base=material.base if assembled.from_base else None,
+        given=material.given,
     )
     return probe(subject, skip=plan.config.preflight.skip, tell=watchers.probed)
 

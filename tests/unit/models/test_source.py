@@ -42,6 +42,8 @@ def test_a_folder_is_loaded_as_it_was_saved(folder):
         "path": str(folder.resolve()),
         "sha256": None,
         "commit": None,
+        "config_path": None,
+        "config_overrides": None,
     }
     model = load_model(base, torch.float32, None, CPU, "tunesmith_varlen")
     batch = batch_of((5, 8))

@@ -142,3 +142,47 @@ def test_a_browser_shows_every_token_and_runs_no_row(browser: str, tmp_path: Pat
     assert "6 trained (30.0 %)" in shown
     assert "2 documents, 14 of 16 tokens (87.5 % full)" in shown
     assert "1 × two-users" in shown
+    assert 'href="#row-0"' in shown
+
+
+def test_the_templates_text_stands_with_the_turn_that_it_opens_or_ends(
+    browser: str, tmp_path: Path
+) -> None:
+    ends = TokenView("<end>", 9, 0.0, None, "", "template", "an end of turn that does not train")
+    outside = "template text outside of bodies"
+    tokens = [
+        TokenView("<user>", 8, 0.0, None, "", "template", outside),
+        TokenView("Hi", 1, 0.0, 0, "user", "content", "a turn that does not train"),
+        TokenView("</call>", 7, 0.0, None, "", "template", outside),
+        ends,
+        TokenView("\n", 6, 0.0, None, "", "template", outside),
+        TokenView("<assistant>", 5, 0.0, None, "", "template", outside),
+        TokenView("Yes", 2, 1.0, 1, "assistant", "content", "body of a trained turn"),
+    ]
+    shown = dom(browser, render(page([ShownRow("chat.jsonl:1", [Part("", tokens)])])), tmp_path)
+    blocks = re.findall(r'<div class="(turn[^"]*)"><b>([^<]*)</b>(.*?)</div>', shown, re.S)
+    texts = [(kind, title, re.sub("<[^>]*>", "", inner)) for kind, title, inner in blocks]
+    assert texts == [
+        ("turn", "user 1", "&lt;user&gt;Hi&lt;/call&gt;&lt;end&gt;⏎\n"),
+        ("turn trains", "assistant 2", "&lt;assistant&gt;Yes"),
+    ]
+
+
+def test_two_hundred_long_rows_are_made_as_they_are_reached(browser: str, tmp_path: Path) -> None:
+    tokens = [view(f"word{at} ", at, float(at % 2)) for at in range(1000)]
+    rows = [ShownRow(f"chat.jsonl:{number}", [Part("", tokens)]) for number in range(200)]
+    shown = dom(browser, render(page(rows)), tmp_path)
+    assert shown.count("<article") == 200
+    made = len(re.findall(r'class="tok( [^"]*)?"', shown))
+    assert 1000 <= made <= 20_000
+
+
+def test_packed_documents_carry_their_tokens_where_they_are_given() -> None:
+    whole = PackedDocument("chat.jsonl:1", 3, 1, [7, 8, 9], [(1, 2, 0.5)])
+    row = PackedRow(1, 16, [whole, PackedDocument("chat.jsonl:2", 8, 4)])
+    html = render(TokenPage("t", [], LEDGER, [], [row], {7: "a", 8: "</script>", 9: "c"}))
+    data = embedded(html)
+    assert data["packing"][0]["documents"][0]["ids"] == [7, 8, 9]
+    assert data["packing"][0]["documents"][0]["runs"] == [[1, 2, 0.5]]
+    assert data["packing"][0]["documents"][1]["ids"] == []
+    assert data["texts"] == {"7": "a", "8": "</script>", "9": "c"}

@@ -37,6 +37,15 @@ def test_the_page_agrees_with_the_ledger_and_the_packing(
     packed = [document for row in data["packing"] for document in row["documents"]]
     assert sum(document["length"] for document in packed) == account["tokens"]["in"]
     assert sum(document["trained"] for document in packed) == account["tokens"]["trained"]
+    by_source = {row["source"]: row["parts"][0]["tokens"] for row in data["rows"]}
+    for document in packed:
+        shown = by_source[document["source"]]
+        assert document["ids"] == [token[1] for token in shown]
+        weights = [0.0] * document["length"]
+        for start, end, weight in document["runs"]:
+            weights[start:end] = [weight] * (end - start)
+        assert weights == [token[2] for token in shown]
+        assert [data["texts"][str(token[1])] for token in shown] == [token[0] for token in shown]
 
 
 def test_another_config_stands_beside(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -13,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from tunesmith.checkpoint.weights import ModelFiles
 from tunesmith.data.cache import PreparedSplit
 from tunesmith.data.ledger import Ledger
+from tunesmith.data.records import RowError
 from tunesmith.data.samples import TokenSample
 from tunesmith.data.stream import MapStream
 from tunesmith.data.templates import ChatTemplate
@@ -30,7 +32,7 @@ class Subject:
     level holds. ``stop_ids`` are the ids that end a turn; ``stops_expected`` is false where no
     format of the run writes one (segments without special tokens, ends that are left untrained).
     ``template`` is saved with the model, None without a chat template; ``base`` is what was loaded,
-    None where a module was handed in.
+    None where a module was handed in. ``given`` rows in memory stand for the first data set.
     """
 
     run: Run
@@ -45,6 +47,7 @@ class Subject:
     tokenizer: PreTrainedTokenizerFast
     template: ChatTemplate | None
     base: LocatedModel | None
+    given: Sequence[Mapping[str, Any] | RowError] | None = None
 
     def totals(self, rows: Iterable[TokenSample]) -> dict[str, float]:
         """The named weights of the rows together."""

@@ -13,7 +13,7 @@ from tunesmith.data.formats.load import load_format
 from tunesmith.data.formats.options import FormatOptions
 from tunesmith.data.records import Conversation, RowError, Source
 from tunesmith.data.render import Renderer
-from tunesmith.data.sources import locate, open_rows
+from tunesmith.data.sources import given_rows, locate, open_rows
 from tunesmith.errors import ProbeError
 from tunesmith.models.tokenizer import save_tokenizer
 from tunesmith.runs.preflight.probe import Subject
@@ -56,7 +56,9 @@ def _conversations(subject: Subject) -> Iterator[tuple[Renderer, Source, Convers
             continue
         read, options = load_format(entry), FormatOptions.of(entry, config.data)
         renderer = Renderer(settings)
-        for source, row in islice(open_rows(entry, number, locate(entry, config.batch.seed)), ROWS):
+        is_given = number == 0 and subject.given is not None
+        location = given_rows(subject.given or ()) if is_given else locate(entry, config.batch.seed)
+        for source, row in islice(open_rows(entry, number, location), ROWS):
             if isinstance(row, RowError):
                 continue  # preparation has refused or dropped it by name
             record = read(row, options)
