@@ -247,13 +247,13 @@ class DatasetEntry(Section):
         None,
         "Key of a turn's reasoning in the template; `reasoning_content` when left out.",
         **TURNS,
-        readers="tunesmith.data.formats.options",
+        readers="tunesmith.data.formats.options tunesmith.runs.prepare",
     )
     split_thinking: bool = key(
         False,
         "Take `<think>...</think>` out of answers into the key of their reasoning.",
         **CHOICE,
-        readers="tunesmith.data.formats.options",
+        readers="tunesmith.data.formats.options tunesmith.runs.prepare",
     )
     roles: dict[str, list[str]] | None = key(
         None,
