@@ -46,9 +46,9 @@ USUAL = [
     ),
     Mutant(
         "eos not trained",
-        "data/render.py",
-        "closing = [(token, pieces[-1][1]) for token in self._closing(tokens)]",
-        "closing = [(token, False) for token in self._closing(tokens)]",
+        "data/pieces.py",
+        "[(token, last) for token in self._closing(tokens)]",
+        "[(token, False) for token in self._closing(tokens)]",
     ),
     Mutant(
         "prompt trained too",
@@ -106,6 +106,7 @@ USUAL = [
         """\
             totals[name] = totals.get(name, 0.0) + weight
         for batch in microbatches:
+            run.report.look_up()
             add(sums, run.objective.loss(run.policy, run.shard(batch.to(run.device))))
 """,
         """\

@@ -6,12 +6,14 @@ import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tests.reference.loop import WITH_INPUT, WITHOUT_INPUT, Trace
+from tunesmith.config.preflight import ProbeName
 
 STEPS = 6
 COLOURS = ("red", "blue", "green", "grey", "brown")
@@ -87,7 +89,7 @@ def make_base(folder):
     return folder
 
 
-PROBES = ["conservation", "stops", "isolation", "loss", "coverage"]
+PROBES = list(get_args(ProbeName))
 """The preflight's, for ``preflight_skip``: here the comparison has to see a fault by itself."""
 
 
