@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 
 import tunesmith
-
-if importlib.util.find_spec("tunesmith.launch") is None or not (
-    importlib.util.find_spec("tunesmith.launch.api")
-):
-    pytest.skip("launch.api is not built yet", allow_module_level=True)
 
 
 @pytest.mark.parametrize("name", tunesmith.__all__)

@@ -9,11 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.source import ROOT, SRC
-
-pytestmark = pytest.mark.skipif(
-    not (SRC / "tunesmith" / "cli" / "main.py").exists(), reason="cli is not built yet"
-)
+from tests.house.source import ROOT
 
 N_TRIES = 5
 BUDGET_S = 0.15
