@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.gpu.compare --works lora-8b,full-1.7b --out DIR --budget 540`` prints a line
 when a run is done and the table at the end; the raw steps and logs are under DIR. A run is
-``name:key=value,...``: ``ours`` takes flat config keys, ``hf`` takes ``compile``, ``recompute`` and
+``name:key=value;...``: ``ours`` takes flat config keys, ``hf`` takes ``compile``, ``recompute`` and
 ``attention``. A ratio counts only within one call, on one card.
 """
 

@@ -71,7 +71,6 @@ CHATML = (
 SHOUTED = CHATML.replace("<|im_start|>", "<|im_start|>!")
 MOODY = "{{ mood | default('') }}" + CHATML
 TOOLED = "{% if tools %}{{ tools | tojson }}{% endif %}" + CHATML
-NOTED = CHATML.replace("{{ m['content'] }}", "{{ m['content'] }}{{ m['note'] }}")
 DOUBLE_END = CHATML.replace("<|im_end|>", "<|endoftext|><|im_end|>")
 THINKING = CHATML.replace(
     "{{ m['content'] }}",

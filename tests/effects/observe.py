@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 from peft.utils.other import ModulesToSaveWrapper
@@ -27,6 +27,7 @@ from torch import nn
 from tunesmith.checkpoint.state import TrainState
 from tunesmith.config import read
 from tunesmith.config.schema import RunConfig
+from tunesmith.data import sandbox
 from tunesmith.data.batch import Batch
 from tunesmith.data.cache import PreparedSplit
 from tunesmith.data.stream import MapStream
@@ -58,7 +59,7 @@ def observe_run(config: RunConfig) -> Seen:
     """The same of sections, which no rule has judged."""
     output_dir = Path(config.checkpoint.output_dir)
     watch = Watch()
-    with _log(watch.seen):
+    with _log(watch.seen), _processes(watch.seen):
         local.start(config, watch.watchers())
     seen = watch.done() | _files(output_dir)
     seen["folder"] = output_dir.name
@@ -81,7 +82,6 @@ class Watch:
         """What a run is started with."""
         shown = told_to(self._console)
         return Watchers(
-            preparing=self._preparing,
             planned=self._planned,
             stage=self.seen["run.stages"].append,
             said=self.seen["run.said"].append,
@@ -99,9 +99,6 @@ class Watch:
             int(line.split()[1].split("/")[0]) for line in lines if line.startswith("step ")
         ]
         return self.seen
-
-    def _preparing(self, what: str, done: int, total: int | None) -> None:
-        self.seen["data.processes"] = max(self.seen["data.processes"], _children())
 
     def _probed(self, finding: Finding) -> None:
         self.seen["run.probes"][finding.name] = "left out" if finding.skipped else "ok"
@@ -342,16 +339,18 @@ def _collates_ahead() -> bool:
     return any(thread.name.startswith("collate") for thread in threading.enumerate())
 
 
-def _children() -> int:
-    """Processes whose parent is this one."""
-    count = 0
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = path.read_text().rpartition(")")[2].split()[1]
-        except OSError:
-            continue  # it has just ended
-        count += int(parent) == os.getpid()
-    return count
+@contextmanager
+def _processes(seen: Seen) -> Iterator[None]:
+    """Counts the processes that are started to render rows."""
+
+    class Counted(sandbox._Worker):
+        def __init__(self, *args: Any) -> None:
+            seen["data.processes"] += 1
+            super().__init__(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sandbox, "_Worker", Counted)
+        yield
 
 
 @contextmanager

@@ -222,7 +222,7 @@ CHECKPOINTS = (
     Case(
         "saves_per_epoch",
         4,
-        {"plan.save": Is("every 1 steps"), "saves.at": Became([3], [1, 2, 3])},
+        {"plan.save": Is("every step"), "saves.at": Became([3], [1, 2, 3])},
         frozenset({"saves.kept"}),
         given={"save_strategy": None},
     ),

@@ -45,5 +45,4 @@ def require_room_for_run(output_dir: Path, demand: Demand) -> None:
         for file in path.rglob("*")
         if file.is_file()
     )
-    still = max(0, demand.at_once() * demand.checkpoint - made)
-    require_room(output_dir, still + demand.final)
+    require_room(output_dir, max(demand.final, demand.n_bytes() - made))

@@ -87,14 +87,14 @@ def _prepared(loaded: LoadedConfig) -> tuple[Material | None, Ledger]:
     from rich.console import Console as Screen
 
     from tunesmith.report.progress import Preparing
+    from tunesmith.runs.prepare import prepare
     from tunesmith.runs.preprocess import is_looked_at, look
-    from tunesmith.runs.preprocess import preprocess as prepare
 
     preparing = Preparing(Screen(stderr=True))
     try:
         if is_looked_at(loaded.config, loaded.method):
             return None, look(loaded.config, loaded.method, preparing)
-        material = prepare(loaded.config, preparing)
+        material = prepare(loaded.config, progress=preparing)
     finally:
         preparing.close()
     return material, material.ledger

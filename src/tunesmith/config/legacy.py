@@ -158,17 +158,8 @@ _BNB_KEYS = (
 
 
 def legacy_keys() -> frozenset[str]:
-    """Every top-level key that this file answers for."""
-    ignored = {name for names in _IGNORED.values() for name in names.split()}
-    other = {
-        "save_safetensors",
-        "pretrain_multipack_attn",
-        "tokenizer_use_fast",
-        "plugins",
-        *(old for old, *_ in _PURE),
-        *STREAM_KEYS,
-    }
-    return frozenset({*_RENAMED, *REFUSED, *ATTENTION_SWITCHES, *_BNB_KEYS, *ignored, *other})
+    """Every top-level key that this file answers for; a singular is no name to suggest."""
+    return frozenset({*other_spellings(), *left_out(), *REFUSED, "plugins"} - set(SINGULAR))
 
 
 def other_spellings() -> dict[str, tuple[str, str]]:

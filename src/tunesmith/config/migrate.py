@@ -13,10 +13,10 @@ from ruamel.yaml.error import YAMLError
 
 from tunesmith.config.draft import Draft, Rewrite
 from tunesmith.config.legacy import upgrade
-from tunesmith.config.read import read_old_booleans
+from tunesmith.config.read import as_error, draft_of, read_old_booleans
 from tunesmith.config.splice import Span, Text
-from tunesmith.config.tree import Path, read_tree
-from tunesmith.errors import ConfigError, Problem
+from tunesmith.config.tree import Path
+from tunesmith.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +77,9 @@ def _old_in(after: str, draft: Draft) -> list[Rewrite] | None:
 
 def _upgraded(text: str, name: str) -> Draft:
     """The values of the text after old keys were read as what they mean."""
-    tree = read_tree(text, name)
-    problems = list(tree.problems)
-    if not problems and not isinstance(tree.values, dict | None):
-        problems = [Problem("yaml", "a config is a list of `key: value`", file=name)]
-    if problems:
-        first = problems[0]
-        raise ConfigError(first.message, hint=first.fix, where=first.place, problems=problems)
-    draft = Draft(tree.values or {}, tree.places, name, tree.old_booleans)
+    draft = draft_of(text, name)
+    if draft.problems:
+        raise as_error(draft.problems, name)
     upgrade(draft)
     read_old_booleans(draft)
     return draft

@@ -2,10 +2,46 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from tunesmith.config.section import Section, key
 from tunesmith.config.when import has_held_out, uses_adam, warms_up
+
+OWN_ARGS: Mapping[str, str] = {
+    "lr": "learning_rate",
+    "weight_decay": "weight_decay",
+    "fused": "optimizer",
+}
+"""Arguments of optimizers that have a key of their own: ``optim_args`` would set them in vain."""
+
+
+def args_of(args: Mapping[str, Any] | str | None) -> tuple[dict[str, Any], list[str]]:
+    """``optim_args`` as keywords, and the parts of a text that are no ``name=value``.
+
+    Values of a text are read as Python literals where they are such.
+    """
+    if not isinstance(args, str):
+        return {str(name): value for name, value in (args or {}).items()}, []
+    found: dict[str, Any] = {}
+    odd: list[str] = []
+    # A comma inside of brackets belongs to the value: betas=(0.9, 0.95).
+    for part in re.split(r",(?![^(\[]*[)\]])", args):
+        name, equals, value = part.partition("=")
+        if equals and name.strip():
+            found[name.strip()] = _literal(value.strip())
+        else:
+            odd.append(part.strip())
+    return found, odd
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text.title() if text in ("true", "false", "none") else text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 class OptimSection(Section):

@@ -22,7 +22,7 @@ class QuantSection(Section):
         "bitsandbytes LLM.int8().",
         flat="load_in_8bit",
         readers="tunesmith.models.quantize tunesmith.runs.compile tunesmith.runs.memory "
-        "tunesmith.runs.plan",
+        "tunesmith.runs.plan tunesmith.runs.preflight.invariance",
     )
     bnb_args: dict[str, Any] | None = key(
         None,

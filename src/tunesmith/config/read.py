@@ -145,7 +145,7 @@ def examine(
     upgrade(draft)
     written = old | copy.deepcopy(draft.values)
     if (other := other_file(draft)) is not None:
-        raise _as_error([other], draft.source)
+        raise as_error([other], draft.source)
     check_names(draft, lenient=lenient)
     read_old_booleans(draft)
     draft.values = _without_nulls(draft.values)
@@ -184,12 +184,21 @@ def _read(source: str | Path | Mapping[str, Any]) -> Draft:
     if isinstance(source, Mapping):
         return Draft(_plain(source, 0), PathTable(), "python")
     name, text = read_text(source)
+    return draft_of(text, name)
+
+
+def draft_of(text: str, name: str) -> Draft:
+    """The draft of a text, with what is wrong with its YAML; ``name`` says where it is from.
+
+    Raises:
+        ConfigError: it holds no mapping.
+    """
     tree = read_tree(text, name)
     values = {} if tree.values is None and not tree.problems else tree.values
     if not isinstance(values, dict):
         start = Draft({}, tree.places, name)
         start.problem("yaml", (), "a config is a mapping, `key: value` on each line", _NO_MAPPING)
-        raise _as_error(tree.problems or start.problems, name)
+        raise as_error(tree.problems or start.problems, name)
     draft = Draft(values, tree.places, name, tree.old_booleans)
     draft.problems.extend(tree.problems)
     return draft
@@ -207,7 +216,7 @@ def _plain(value: Any, depth: int) -> Any:
     """
     if depth > MAX_DEPTH:
         problem = Problem("yaml", f"nested more than {MAX_DEPTH} deep", "flatten it", file="python")
-        raise _as_error([problem], "python")
+        raise as_error([problem], "python")
     if isinstance(value, Mapping):
         return {str(name): _plain(item, depth + 1) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -224,7 +233,7 @@ def read_text(source: str | Path) -> tuple[str, str]:
     name = str(source)
     text = text_of(name)
     if isinstance(text, Problem):
-        raise _as_error([text], name)
+        raise as_error([text], name)
     return ("stdin" if name == STDIN else name), text
 
 
@@ -254,7 +263,7 @@ def _validate(draft: Draft) -> RunConfig:
     judged too.
     """
     draft.removed |= {str(path[0]) for path in draft.meant if len(path) == 1}
-    config, found = _attempt(dotted(draft.values))
+    config, found = _attempt(draft.values)
     for path, problem in found:
         if problem.code != "missing" or path not in draft.meant:
             draft.problems.append(draft.placed(problem, path))
@@ -263,19 +272,17 @@ def _validate(draft: Draft) -> RunConfig:
             _leave_out(draft, path)
     if config is not None:
         return config
-    for path, _ in _attempt(dotted(draft.values))[1]:
+    for path, _ in _attempt(draft.values)[1]:
         _leave_out(draft, path)
-    flat = dotted(draft.values)
-    stand_ins = {name: value for name, value in _STAND_INS.items() if name not in flat}
-    return from_flat({**flat, **stand_ins})
+    return from_flat({**_STAND_INS, **draft.values})
 
 
 def _attempt(
-    flat: Mapping[str, Any],
+    values: Mapping[str, Any],
 ) -> tuple[RunConfig | None, list[tuple[TreePath, Problem]]]:
-    """The config of flat keys, or what is wrong with them."""
+    """The config of the keys, or what is wrong with them."""
     try:
-        return from_flat(flat), []
+        return from_flat(values), []
     except ValidationError as error:
         return None, problems_of(error.errors(include_url=False))
 
@@ -394,12 +401,12 @@ def _error(draft: Draft) -> ConfigError:
         draft.problems,
         key=lambda problem: (problem.line is None, problem.line or 0, problem.column or 0),
     )
-    error = _as_error(ordered, draft.source)
+    error = as_error(ordered, draft.source)
     error.notices = _said(draft)
     return error
 
 
-def _as_error(problems: Sequence[Problem], name: str) -> ConfigError:
+def as_error(problems: Sequence[Problem], name: str) -> ConfigError:
     """One error of all problems; its own message is the first problem's, or their number."""
     first = problems[0]
     if len(problems) == 1:

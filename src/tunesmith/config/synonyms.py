@@ -52,7 +52,7 @@ _WORDS: Mapping[str, str] = {
     "weight_decay": "decay wd",
     "max_grad_norm": "clip grad_clip gradient_clipping clip_grad_norm max_norm gradient_clip_val",
     "adam_beta1": "betas beta1",
-    "adam_epsilon": "eps epsilon adam_eps",
+    "adam_epsilon": "eps epsilon",
     "output_dir": "output out_dir save_dir save_path",
     "save_steps": "save_every save_freq save_interval",
     "eval_steps": "eval_every eval_freq eval_interval",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tunesmith.data.encode import Encoder
-from tunesmith.data.overlong import LengthRule
+from tunesmith.data.overlong import LengthRule, piece
 from tunesmith.data.records import (
     Conversation,
     Judged,
@@ -105,18 +105,10 @@ def fit_pair(pair: PairSample, rule: LengthRule) -> PairSample | None:
     if rule.policy == "drop":
         return None
     if rule.policy == "truncate":
-        cut = [_truncated(branch, rule.longest) for branch in branches]
+        cut = [piece(branch, 0, rule.longest) for branch in branches]
         return PairSample(*cut) if all(branch.total_weight > 0 for branch in cut) else None
     raise RowError(
         "",
         f"has {longest} tokens, more than sequence_len ({rule.longest})",
         "raise `sequence_len`, or set `excess_length_strategy` to drop or truncate",
     )
-
-
-def _truncated(sample: TokenSample, longest: int) -> TokenSample:
-    """The first ``longest`` tokens of a sample."""
-    runs = tuple(
-        (start, min(end, longest), weight) for start, end, weight in sample.runs if start < longest
-    )
-    return TokenSample(sample.input_ids[:longest], runs, sample.source)

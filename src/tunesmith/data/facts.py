@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tunesmith.data.store import hash_file
+from tunesmith.data.store import hash_file, hash_json
 
 LAYOUT = 2
 """The version of the layout of everything prepared; part of each key."""
@@ -25,7 +24,7 @@ def write_facts(folder: Path, name: str, facts: Mapping[str, Any]) -> None:
         if path.is_file()
     }
     said = {"layout": LAYOUT, "files": files, **facts}
-    text = json.dumps({"digest": _digest(said), **said}, indent=1)
+    text = json.dumps({"digest": hash_json(said), **said}, indent=1)
     (folder / name).write_text(text, encoding="utf-8")
 
 
@@ -36,7 +35,7 @@ def read_facts(folder: Path, name: str) -> dict[str, Any] | None:
     """
     try:
         facts: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
-        whole = facts.pop("digest") == _digest(facts) and all(
+        whole = facts.pop("digest") == hash_json(facts) and all(
             (folder / file).stat().st_size == size for file, (size, _) in facts["files"].items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -54,7 +53,3 @@ def damaged(folder: Path, name: str) -> list[Path]:
         for file, (_, digest) in facts["files"].items()
         if hash_file(folder / file) != digest
     ]
-
-
-def _digest(facts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

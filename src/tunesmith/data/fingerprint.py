@@ -6,8 +6,6 @@ that matter, and the source code of every stage. Nothing depends on a time or a 
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -21,7 +19,7 @@ from tunesmith.data.formats.load import format_modules
 from tunesmith.data.imports import source_files
 from tunesmith.data.render import RenderSettings
 from tunesmith.data.sources import Location
-from tunesmith.data.store import hash_file
+from tunesmith.data.store import hash_file, hash_json
 from tunesmith.errors import DataError
 
 Recipe = dict[str, Any]
@@ -29,9 +27,10 @@ Recipe = dict[str, Any]
 
 _LATER_STAGES = {
     *("batch.py", "collate.py", "inspect.py", "mixing.py", "packing.py", "stream.py"),
-    *("catalogue.py", "recipes.py", "live.py"),
+    *("ahead.py", "catalogue.py", "live.py", "recipes.py"),
+    *("compared.py", "explain.py", "reference.py", "survey.py"),
 }
-"""Files of this package that only read what is prepared."""
+"""Names of files of this package that have no part in the prepared bytes."""
 
 _LIBRARIES = ("jinja2", "pyarrow", "tokenizers")
 
@@ -44,7 +43,7 @@ def code_digest() -> str:
     """A digest of the source code of all stages of preparation."""
     package = Path(__file__).parent
     files = sorted(path for path in package.rglob("*.py") if path.name not in _LATER_STAGES)
-    return _digest([[path.relative_to(package).as_posix(), hash_file(path)] for path in files])
+    return hash_json([[path.relative_to(package).as_posix(), hash_file(path)] for path in files])
 
 
 def set_recipe(
@@ -70,11 +69,7 @@ def set_recipe(
 
 def _render_parts(settings: RenderSettings) -> Recipe:
     """What the digest of the settings is made of, so that a change can be named."""
-    parts = {
-        item.name: getattr(settings, item.name)
-        for item in dataclasses.fields(settings)
-        if item.name not in ("tokenizer_path", "template", "now")
-    }
+    parts = settings.parts
     template = settings.template
     parts["template"] = template and [template.name, template.digest]
     plain: Recipe = json.loads(json.dumps(parts, sort_keys=True, default=str))
@@ -88,7 +83,7 @@ def whole_recipe(sets: Sequence[Recipe], parameters: Mapping[str, Any]) -> Recip
 
 def key_of(recipe: Recipe) -> str:
     """The recipe's hash, short enough for a folder's name."""
-    return _digest(recipe)[:32]
+    return hash_json(recipe)[:32]
 
 
 def stamps(paths: Iterable[Path]) -> dict[str, tuple[int, int]]:
@@ -117,8 +112,4 @@ def refuse_changed(
 def _format_digest(entry: DatasetEntry) -> str:
     """The code that reads the rows: of a module of the user's, with all of theirs it imports."""
     files = source_files(format_modules(entry))
-    return _digest([[name, hash_file(path)] for name, path in files.items()])
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return hash_json([[name, hash_file(path)] for name, path in files.items()])

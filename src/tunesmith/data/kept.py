@@ -58,7 +58,7 @@ class RowWriter:
             "samples": len(samples),
             "file": self.files.setdefault(source.file, len(self.files)),
             "row": source.row,
-            "trained": sum(map(_trained_tokens, samples)),
+            "trained": sum(sample.n_trained for sample in samples),
             "tokens": sum(map(len, samples)),
         }
         for name, value in values.items():
@@ -197,7 +197,3 @@ def _outside(numbers: NDArray[np.int64], shard: tuple[int, int], n_rows: int) ->
     for other, part in enumerate(np.array_split(numbers, shard[1])):
         outside[part] = other != shard[0]
     return outside
-
-
-def _trained_tokens(sample: TokenSample) -> int:
-    return sum(end - start for start, end, _ in sample.runs)

@@ -1,8 +1,6 @@
 """Which characters of a rendered conversation train, and which tokens.
 
-A turn's *body* is what a served model writes itself: it starts behind the part of the generation
-prompt that the row holds, and ends with the token that ends the turn. Template text inside a body
-trains; headers never do.
+Template text inside a turn's body (see ``turns``) trains; headers never do.
 """
 
 from __future__ import annotations
@@ -35,9 +33,6 @@ class Mask:
     spans: tuple[WeightedSpan, ...]
     turns: tuple[Turn, ...]
     lints: tuple[Lint, ...]
-
-
-# --- the turns of a row ---------------------------------------------------------------------------
 
 
 class Masker:

@@ -54,10 +54,10 @@ def _shorten(sample: TokenSample, rule: LengthRule) -> tuple[list[TokenSample], 
         return [], [Loss(f"longer than sequence_len ({rule.longest})", length)]
     if rule.policy == "truncate":
         cut = Loss(f"cut off at sequence_len ({rule.longest})", length - rule.longest)
-        return [_piece(sample, 0, rule.longest)], [cut]
+        return [piece(sample, 0, rule.longest)], [cut]
     if rule.policy == "split":
         starts = range(0, length, rule.longest)
-        return [_piece(sample, at, min(at + rule.longest, length)) for at in starts], []
+        return [piece(sample, at, min(at + rule.longest, length)) for at in starts], []
     raise RowError(
         "",
         f"has {length} tokens, more than sequence_len ({rule.longest})",
@@ -65,7 +65,7 @@ def _shorten(sample: TokenSample, rule: LengthRule) -> tuple[list[TokenSample], 
     )
 
 
-def _piece(sample: TokenSample, start: int, end: int) -> TokenSample:
+def piece(sample: TokenSample, start: int, end: int) -> TokenSample:
     """Tokens ``start`` to ``end`` as a sample of their own; nothing predicts its first token."""
     runs = []
     for run_start, run_end, weight in sample.runs:

@@ -118,8 +118,7 @@ def find(request: PrepareRequest) -> Prepared | None:
     Raises:
         DataError, ConfigError: as ``prepare``, for what can be told without reading rows.
     """
-    recipes = recipes_of(request, open_datasets(request), silent)
-    key = key_of(whole_recipe(recipes, _parameters(request)))
+    key = key_of(whole_recipe_of(request))
     folder = request.cache_dir / key
     facts = read_facts(folder, PREPARED)
     if facts is None or any(read_shard(folder / shard) is None for shard in facts["shards"]):

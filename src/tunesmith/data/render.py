@@ -85,13 +85,16 @@ class RenderSettings:
     now: str = "2024-07-26T00:00:00"
 
     @property
+    def parts(self) -> dict[str, Any]:
+        """The fields that decide the tokens by themselves; ``digest`` adds template and time."""
+        left_out = ("tokenizer_path", "template", "now")
+        names = (item.name for item in dataclasses.fields(self))
+        return {name: getattr(self, name) for name in names if name not in left_out}
+
+    @property
     def digest(self) -> str:
         """SHA-256 of what decides the tokens: equal rows and equal digests give equal samples."""
-        values = {
-            item.name: getattr(self, item.name)
-            for item in dataclasses.fields(self)
-            if item.name not in ("tokenizer_path", "template", "now")
-        }
+        values = self.parts
         values["template"] = self.template.digest if self.template else None
         if self.template and "strftime_now" in self.template.text:
             values["now"] = self.now

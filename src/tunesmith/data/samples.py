@@ -31,6 +31,11 @@ class TokenSample:
         """The sum of all target weights (1 a trained token, unless the data says otherwise)."""
         return float(sum((end - start) * weight for start, end, weight in self.runs))
 
+    @property
+    def n_trained(self) -> int:
+        """Tokens that train, whatever they weigh."""
+        return sum(end - start for start, end, _ in self.runs)
+
     def target_weights(self) -> NDArray[np.float32]:
         """Weight of each token as a target, float32 [n]."""
         weights = np.zeros(len(self.input_ids), dtype=np.float32)

@@ -205,7 +205,7 @@ def _trained(sample: Sample) -> int:
         return len(sample.ends)
     if isinstance(sample, PromptSample):
         return 0
-    return sum(end - start for start, end, _ in sample.runs)
+    return sample.n_trained
 
 
 def _n_samples(sample: Sample) -> int:

@@ -23,7 +23,6 @@ class PassedOver:
     epoch: float
     tokens: int = 0
     trained_tokens: float = 0.0
-    stop_requested: bool = False
 
 
 def fit(run: Run, state: TrainState) -> TrainState:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tunesmith.kernels.logprobs import DEVICE_CHUNK
 from tunesmith.models.facts import Architecture
 
 HALF = 2
 WIDE = 4
-HEAD_CHUNK = 4096
-"""Positions whose logits exist at once (``kernels.logprobs``), in float32 and as a gradient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,8 @@ def footprint(shape: Architecture, work: Workload) -> Footprint:
     own = 0 if work.adapter_rank == 0 else trained * WIDE
     state = round(trained * (work.state + work.wide_sum)) + round(parameters * work.cast)
     head_grad = shape.vocab * shape.hidden * WIDE if work.adapter_rank == 0 else 0
-    logits = min(work.tokens, HEAD_CHUNK) * shape.vocab * (WIDE + HALF)
+    # The logits that exist at once, in float32 and as a gradient.
+    logits = min(work.tokens, DEVICE_CHUNK) * shape.vocab * (WIDE + HALF)
     hidden = work.tokens * shape.hidden * work.activation
     return Footprint(
         static=base + own + state,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from tunesmith.config.optim import OptimSection
+from tunesmith.config.optim import OWN_ARGS, OptimSection, args_of
 from tunesmith.errors import ConfigError, ModelError, Problem
 from tunesmith.log import get_logger
 from tunesmith.optim.adamw_bf16 import AdamWBf16
@@ -25,9 +23,6 @@ from tunesmith.registry import registry
 logger = get_logger(__name__)
 
 Groups = list[dict[str, Any]]
-
-OWN_KEYS = {"lr": "learning_rate", "weight_decay": "weight_decay", "fused": "optimizer"}
-"""Arguments that have a key of their own: `optim_args` would set them in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,25 +104,10 @@ def parse_args(args: Mapping[str, Any] | str | None) -> dict[str, Any]:
     Values are read as Python literals where they are such. Raises ``ConfigError`` for a part
     without ``=``.
     """
-    if args is None:
-        return {}
-    if not isinstance(args, str):
-        return {str(name): value for name, value in args.items()}
-    parsed = {}
-    # A comma inside of brackets belongs to the value: betas=(0.9, 0.95).
-    for part in re.split(r",(?![^(\[]*[)\]])", args):
-        name, equals, value = part.partition("=")
-        if not equals or not name.strip():
-            raise _wrong(f"`{part.strip()}` is no `name=value`", "write `name=value,...`")
-        parsed[name.strip()] = _literal(value.strip())
-    return parsed
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text.title() if text in ("true", "false", "none") else text)
-    except (ValueError, SyntaxError):
-        return text
+    found, odd = args_of(args)
+    if odd:
+        raise _wrong(f"`{odd[0]}` is no `name=value`", "write `name=value,...`")
+    return found
 
 
 def _torch_adamw(groups: Groups, recipe: Recipe, *, is_fused: bool) -> torch.optim.Optimizer:
@@ -157,10 +137,10 @@ def _call(
     kind: Callable[..., torch.optim.Optimizer], groups: Groups, args: dict[str, Any], **fixed: Any
 ) -> torch.optim.Optimizer:
     """The optimizer, its arguments checked; ``fixed`` are those that `optim_args` may not set."""
-    known = inspect.signature(kind).parameters.keys() - {"params", "groups", *fixed, *OWN_KEYS}
+    known = inspect.signature(kind).parameters.keys() - {"params", "groups", *fixed, *OWN_ARGS}
     unknown = sorted(set(args) - known)
     if unknown:
-        own = OWN_KEYS.get(unknown[0])
+        own = OWN_ARGS.get(unknown[0])
         raise _wrong(
             f"the optimizer takes no `{unknown[0]}` here",
             f"set `{own}`" if own else f"it takes {', '.join(sorted(known))}",

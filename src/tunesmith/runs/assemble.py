@@ -143,19 +143,22 @@ def assemble(
         events=Events([*callbacks, *_accountants(plan, stream)]),
         scale=scale,
     )
-    state = _state(run, saved, is_adapter=adapter is not None)
+    state = TrainState()
+    if saved is not None:
+        state = put_back(run, files, saved, with_weights=adapter is not None)
     return Assembled(run, state, files, adapter, from_base)
 
 
-def put_back(assembled: Assembled, saved: Saved) -> TrainState:
-    """The state of ``saved``, its tensors put into the assembled run in place."""
-    run = assembled.run
+def put_back(run: Run, files: ModelFiles, saved: Saved, *, with_weights: bool = True) -> TrainState:
+    """The state of ``saved``, its tensors put into the run's parts in place.
+
+    Without ``with_weights`` they are there already: the model was loaded from the checkpoint.
+    """
+    fill = fill_adapter if files.stem == ADAPTER else fill_model
 
     def load_weights(tensors: NamedTensors) -> None:
-        if assembled.adapter is not None:
-            fill_adapter(run.policy, tensors)
-        else:
-            fill_model(run.policy, tensors)
+        if with_weights:
+            fill(run.policy, tensors)
 
     if saved.extra:
         run.scale.load(saved.extra)
@@ -245,20 +248,3 @@ def _held_out(plan: RunPlan, material: Material, mesh: Mesh) -> MapStream | None
     if material.held_out is None:
         return None
     return MapStream(material.held_out, plan.held_out_order, mesh)
-
-
-def _state(run: Run, saved: Saved | None, *, is_adapter: bool) -> TrainState:
-    """Step 0, or what the checkpoint holds, put back into the run's parts.
-
-    The weights of a full fine-tuning are there already: the model was loaded from the checkpoint.
-    """
-    if saved is None:
-        return TrainState()
-    if saved.extra:
-        run.scale.load(saved.extra)
-
-    def load_weights(tensors: NamedTensors) -> None:
-        if is_adapter:
-            fill_adapter(run.policy, tensors)
-
-    return restore(saved, load_weights=load_weights, optimizer=run.optimizer)

@@ -347,7 +347,12 @@ def _rhythm(
         return Chosen("never", f"no {what}", keys)
     if rhythm.unit == "epoch":
         return Chosen("every epoch", f"{what} at each epoch's end and at the last step", keys)
-    return Chosen(f"every {rhythm.every} steps", f"{what}, and at the last step", keys, follows)
+    return Chosen(
+        "every step" if rhythm.every == 1 else f"every {rhythm.every} steps",
+        f"{what}, and at the last step",
+        keys,
+        follows,
+    )
 
 
 DTYPES: Mapping[str, torch.dtype] = {

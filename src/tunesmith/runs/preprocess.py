@@ -24,8 +24,7 @@ from tunesmith.data.tokens import TokenView
 from tunesmith.errors import ConfigError, DataError
 from tunesmith.models.source import locate as locate_base
 from tunesmith.models.tokenizer import load_tokenizer
-from tunesmith.runs.material import Material
-from tunesmith.runs.prepare import prepare, request_of
+from tunesmith.runs.prepare import request_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +40,6 @@ class Shown:
     title: str = ""
     notes: tuple[str, ...] = ()
     facts: tuple[str, ...] = ()
-
-
-def preprocess(config: RunConfig, progress: Progress = silent) -> Material:
-    """The prepared data of the config, built now if it was not there."""
-    return prepare(config, progress=progress)
 
 
 def is_looked_at(config: RunConfig, method: str) -> bool:

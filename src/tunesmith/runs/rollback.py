@@ -34,7 +34,7 @@ def roll_back(
     if whole is None:
         error.message += "; there is no checkpoint from before it to go back to"
         raise error
-    assembled.state.become(put_back(assembled, read(whole)))
+    assembled.state.become(put_back(run, assembled.files, read(whole)))
     run.latch.reset()
     run.report.forget()
     guard.rolled_back(error, assembled.state.step)

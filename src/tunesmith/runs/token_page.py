@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from tunesmith.checkpoint.durable import write_text
 from tunesmith.config.schema import RunConfig
 from tunesmith.data.ledger import Ledger
 from tunesmith.data.samples import TokenSample
@@ -51,6 +52,7 @@ def write_page(
 
     Raises:
         ModelError, DataError, ConfigError: as ``prepare``.
+        RunError: exit 3, the disk is full.
         OSError: the file cannot be written.
     """
     config, material = looked.config, looked.material
@@ -70,9 +72,7 @@ def write_page(
         packing=packing,
         texts=_texts(material, packing) if material else {},
     )
-    partial = target.with_name(target.name + ".partial")
-    partial.write_text(render(page), encoding="utf-8")
-    partial.replace(target)
+    write_text(target, render(page))
 
 
 def _by_row(shown: Sequence[Shown]) -> list[tuple[str, list[Shown]]]:
@@ -135,9 +135,10 @@ def _packing(material: Material, plan: RunPlan) -> list[PackedRow]:
 
 def _document(sample: TokenSample, *, whole: bool) -> PackedDocument:
     """A document of a packed row, ``whole`` with its tokens."""
-    trained = sum(end - start for start, end, _ in sample.runs)
     ids = sample.input_ids.tolist() if whole else ()
-    return PackedDocument(sample.source, len(sample), trained, ids, sample.runs if whole else ())
+    return PackedDocument(
+        sample.source, len(sample), sample.n_trained, ids, sample.runs if whole else ()
+    )
 
 
 def _texts(material: Material, packing: Sequence[PackedRow]) -> dict[int, str]:

@@ -1,4 +1,6 @@
-"""Rules that the sampled runs asked for: what types and bounds allow and a run would refuse.
+"""Rules for arguments of schedules and optimizers, warm-ups and parts of data sets.
+
+Types and bounds allow what they refuse; only a run would refuse it otherwise.
 
 The arguments of schedules and optimizers stand here as words, since their own code imports torch;
 `tests/unit/config/test_combinations.py` holds the tables to the signatures.
@@ -6,13 +8,12 @@ The arguments of schedules and optimizers stand here as words, since their own c
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tunesmith.config.checks.data import entries
 from tunesmith.config.checks.rule import Rule, conflict, missing, out_of_range
+from tunesmith.config.optim import OWN_ARGS, args_of
 from tunesmith.config.schema import RunConfig
 from tunesmith.errors import REMOVE, Problem
 from tunesmith.registry import nearest
@@ -52,13 +53,6 @@ OPTIMIZER_ARGS: Mapping[str, str] = {
 ROUNDED_ARGS = "betas eps"
 """The same where bf16 weights and moments are rounded stochastically."""
 
-OWN_KEYS: Mapping[str, str] = {
-    "lr": "learning_rate",
-    "weight_decay": "weight_decay",
-    "fused": "optimizer",
-}
-"""Arguments that have a key of their own."""
-
 
 def schedule_arguments(config: RunConfig) -> Iterator[Problem]:
     """A schedule gets the arguments that it takes, and those that it cannot be without."""
@@ -84,7 +78,7 @@ def schedule_arguments(config: RunConfig) -> Iterator[Problem]:
 
 def _unknown(key: str, whose: str, name: str, known: str, given: Mapping[str, Any]) -> Problem:
     rest = {other: value for other, value in given.items() if other != name}
-    own, meant = OWN_KEYS.get(name), nearest(name, known.split())
+    own, meant = OWN_ARGS.get(name), nearest(name, known.split())
     if own:
         fix = f"take `{name}` out of `{key}`; `{own}` sets it"
     elif meant:
@@ -124,7 +118,15 @@ def optimizer_arguments(config: RunConfig) -> Iterator[Problem]:
     known = OPTIMIZER_ARGS.get(optim.optimizer)
     if known is None or not optim.args:
         return
-    given = optim.args if isinstance(optim.args, dict) else _taken_apart(optim.args)
+    given, odd = args_of(optim.args)
+    if odd:
+        yield out_of_range(
+            "optim_args",
+            f"`{odd[0]}` is no `name=value`",
+            {"optim_args": REMOVE},
+            "write `name=value,...`, or take it out",
+        )
+        return
     unknown = [name for name in given if name not in known.split()]
     if unknown:
         yield _unknown("optim_args", f"`{optim.optimizer}`", unknown[0], known, given)
@@ -148,18 +150,6 @@ def may_round(config: RunConfig) -> bool:
         and not precision.fp16
         and precision.master_weights != "fp32"
     )
-
-
-def _taken_apart(text: str) -> dict[str, Any]:
-    """``"k=v,k=v"`` as a mapping; a part without ``=`` is a name without a value."""
-    found: dict[str, Any] = {}
-    for part in re.split(r",(?![^(\[]*[)\]])", text):
-        name, _, value = part.partition("=")
-        try:
-            found[name.strip()] = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError):
-            found[name.strip()] = value.strip()
-    return found
 
 
 def something_is_learned(config: RunConfig) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from tunesmith.config.checks.rule import Rule, conflict, missing, out_of_range
 from tunesmith.config.data import DatasetEntry
 from tunesmith.config.schema import RunConfig
+from tunesmith.config.when import has_held_out
 from tunesmith.errors import REMOVE, Problem
 
 
@@ -59,7 +60,7 @@ def evaluation_has_data(config: RunConfig) -> Iterator[Problem]:
     `evals_per_epoch` alone is too common to be an error: it is a key without effect.
     """
     section = config.evaluation
-    if config.data.test_datasets or config.data.val_set_size:
+    if has_held_out(config):
         return
     asked = {
         "eval_steps": section.steps is not None,

@@ -59,7 +59,6 @@ _SPELLINGS = {
     "cosine_annealing": "cosine",
     "llama_3": "llama3",
     "chat": "chat_template",
-    "messages": "chat_template",
     "text": "completion",
 }
 _LISTED = 5

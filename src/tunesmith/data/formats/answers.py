@@ -59,15 +59,6 @@ def turn_text(value: Any, place: str, key: str = "content") -> str:
         raise RowError(f"{place}.{error.field}", error.message, error.fix) from error
 
 
-def system_text(row: Mapping[str, Any], name: str = "system") -> str:
-    """The row's system text; "" where it has none or null.
-
-    Raises:
-        RowError: it is no text.
-    """
-    return "" if row.get(name) is None else need_text(row, name, "")
-
-
 def first_of(row: Mapping[str, Any], names: tuple[str, ...]) -> str:
     """The first of the names that the row has; the last one where it has none of them."""
     return next((name for name in names if name in row), names[-1])

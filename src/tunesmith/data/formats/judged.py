@@ -7,8 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tunesmith.config.inline import InlineFormat
-from tunesmith.data.formats.answers import need_answer, said, system_text, turn_text
-from tunesmith.data.formats.fields import need_flag, need_list, need_object, need_text
+from tunesmith.data.formats.answers import need_answer, said, turn_text
+from tunesmith.data.formats.fields import (
+    need_flag,
+    need_list,
+    need_object,
+    need_text,
+    optional_text,
+)
 from tunesmith.data.formats.inline import fill
 from tunesmith.data.formats.markup import CHATML, LLAMA3, Markup, Turn, answered, asked
 from tunesmith.data.formats.options import FormatOptions
@@ -42,7 +48,7 @@ def _columns(user: str) -> Callable[[Mapping[str, Any]], Texts]:
     """Reads ``user`` and ``completion``, and ``system`` where the row has one."""
 
     def texts(row: Mapping[str, Any]) -> Texts:
-        turns = asked(system_text(row), need_text(row, user, ""))
+        turns = asked(optional_text(row, "system"), need_text(row, user, ""))
         return turns, need_answer(row, "completion")
 
     return texts

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunesmith.data.formats.answers import need_answer, said, same_prompt, system_text
+from tunesmith.data.formats.answers import need_answer, said, same_prompt
 from tunesmith.data.formats.chat import read_chat
-from tunesmith.data.formats.fields import need, need_list, need_text
+from tunesmith.data.formats.fields import need, need_list, need_text, optional_text
 from tunesmith.data.formats.markup import LLAMA3, asked
 from tunesmith.data.formats.options import FormatOptions
 from tunesmith.data.records import Conversation, Preference, RowError
@@ -69,7 +69,7 @@ def read_orpo(row: Mapping[str, Any], options: FormatOptions) -> Preference:
     Raises:
         RowError: as there.
     """
-    system = system_text(row)
+    system = optional_text(row, "system")
     chosen, rejected = options.field_chosen, options.field_rejected
     if not system:
         return read_pair_of_conversations(row, options)
@@ -89,7 +89,7 @@ def read_reward(row: Mapping[str, Any], options: FormatOptions) -> Preference:
         RowError: a column is missing, empty or no text.
     """
     before = [(_turn("user", need_text(row, "input", ""), options), "input")]
-    if system := system_text(row):
+    if system := optional_text(row, "system"):
         before.insert(0, (_turn("system", system, options), "system"))
     chosen, rejected = (
         (_turn("assistant", need_answer(row, name), options), name)
@@ -104,7 +104,7 @@ def read_reward_llama3(row: Mapping[str, Any], options: FormatOptions) -> Prefer
     Raises:
         RowError: a column is missing, empty or no text.
     """
-    turns = asked(system_text(row), need_text(row, "input", ""))
+    turns = asked(optional_text(row, "system"), need_text(row, "input", ""))
     return LLAMA3.pair(turns, need_answer(row, "chosen"), need_answer(row, "rejected"))
 
 

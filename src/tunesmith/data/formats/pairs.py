@@ -13,7 +13,6 @@ from tunesmith.data.formats.answers import (
     need_exchange,
     need_rank,
     same_prompt,
-    system_text,
     turn_text,
 )
 from tunesmith.data.formats.fields import need_list, need_object, need_text, optional_text
@@ -49,14 +48,14 @@ def _columns(user: str) -> Callable[[Mapping[str, Any]], Texts]:
     """Reads ``user``, ``chosen`` and ``rejected``, and ``system`` where the row has one."""
 
     def texts(row: Mapping[str, Any]) -> Texts:
-        turns = asked(system_text(row), need_text(row, user, ""))
+        turns = asked(optional_text(row, "system"), need_text(row, user, ""))
         return turns, need_answer(row, "chosen"), need_answer(row, "rejected")
 
     return texts
 
 
 def _any_columns(row: Mapping[str, Any]) -> Texts:
-    turns = asked(system_text(row), need_text(row, first_of(row, _USERS), ""))
+    turns = asked(optional_text(row, "system"), need_text(row, first_of(row, _USERS), ""))
     chosen = first_of(row, ("chosen", "chosen_response"))
     rejected = first_of(row, ("rejected", "rejected_response"))
     return turns, need_answer(row, chosen), need_answer(row, rejected)
@@ -72,7 +71,7 @@ def _exchanges(row: Mapping[str, Any]) -> Texts:
 
 def _binarized(row: Mapping[str, Any]) -> Texts:
     """The question stands in ``prompt``, and again in both conversations."""
-    turns = asked(system_text(row), need_text(row, "prompt", ""))
+    turns = asked(optional_text(row, "system"), need_text(row, "prompt", ""))
     return turns, need_exchange(row, "chosen")[1], need_exchange(row, "rejected")[1]
 
 

@@ -50,7 +50,7 @@ def check(
 
 
 def _skipped(name: str) -> Finding:
-    return Finding(name, "left out by preflight_skip", 0.0, skipped=True)
+    return Finding(name, "by preflight_skip", 0.0, skipped=True)
 
 
 def _run(name: str, probe: Probe, subject: Subject) -> Finding:

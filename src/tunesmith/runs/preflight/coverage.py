@@ -14,12 +14,10 @@ from tunesmith.checkpoint.weights import ADAPTER, read_weights, same_tensor
 from tunesmith.data.collate import collate
 from tunesmith.errors import ProbeError
 from tunesmith.models.state import saved_name, trainable_state
-from tunesmith.runs.preflight.probe import Subject
+from tunesmith.runs.preflight.probe import REHEARSED_BYTES, Subject
 
 ROWS = 4
 TOKENS = 128
-REHEARSED_BYTES = 2_000_000_000
-"""Larger weights are compared by name and shape alone: writing them would take minutes."""
 
 
 def probe_coverage(subject: Subject) -> str:

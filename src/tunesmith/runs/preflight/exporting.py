@@ -16,8 +16,8 @@ from tunesmith.errors import ProbeError, RunError
 from tunesmith.export.compare import make_prompts
 from tunesmith.export.final import Export, export
 from tunesmith.models.state import trainable_state
-from tunesmith.runs.preflight.coverage import REHEARSED_BYTES, nudged
-from tunesmith.runs.preflight.probe import Subject
+from tunesmith.runs.preflight.coverage import nudged
+from tunesmith.runs.preflight.probe import REHEARSED_BYTES, Subject
 
 PROMPTS = 2
 
@@ -33,9 +33,10 @@ def probe_export(subject: Subject) -> str:
     """
     if subject.base is None:
         return "not rehearsed: the model was handed in, no folder holds its base"
-    size = sum(path.stat().st_size for path in subject.base.path.glob("*.safetensors"))
-    if max(size, subject.files.n_bytes()) > REHEARSED_BYTES:
-        return f"not rehearsed: the base has {size / 2**30:.0f} GiB; `coverage` has looked at names"
+    base = sum(path.stat().st_size for path in subject.base.path.glob("*.safetensors"))
+    size = max(base, subject.files.n_bytes())
+    if size > REHEARSED_BYTES:
+        return f"not rehearsed: {size / 2**30:.0f} GiB to load; `coverage` has looked at the names"
     parameters = list(trainable_state(subject.run.policy).values())
     with (
         tempfile.TemporaryDirectory(prefix="tunesmith-") as folder,

@@ -23,6 +23,9 @@ from tunesmith.errors import ProbeError
 from tunesmith.models.source import LocatedModel
 from tunesmith.runs.plan import RunPlan
 
+REHEARSED_BYTES = 2_000_000_000
+"""Larger weights or states are not written and read back: it would take minutes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:

@@ -13,21 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tunesmith.checkpoint.load import read, restore
+from tunesmith.checkpoint.load import read
 from tunesmith.checkpoint.save import CheckpointStore
 from tunesmith.checkpoint.state import TrainState
-from tunesmith.checkpoint.weights import ADAPTER, NamedTensors, n_bytes
+from tunesmith.checkpoint.weights import n_bytes
 from tunesmith.data.collate import collate
 from tunesmith.engine.step import train_step
 from tunesmith.errors import ProbeError
-from tunesmith.models.state import fill_adapter, fill_model, trainable_state
-from tunesmith.runs.preflight.probe import Subject
+from tunesmith.models.state import trainable_state
+from tunesmith.runs.assemble import put_back
+from tunesmith.runs.preflight.probe import REHEARSED_BYTES, Subject
 
 ROWS = 2
 TOKENS = 64
-
-REHEARSED_BYTES = 2_000_000_000
-"""Larger states are not rehearsed: writing and reading them would take minutes."""
 
 
 def probe_resume(subject: Subject) -> str:
@@ -80,18 +78,7 @@ def _load(subject: Subject, folder: Path) -> None:
     with torch.no_grad():
         for parameter in trainable_state(run.policy).values():
             parameter.zero_()  # what is not loaded must not look as if it were
-    saved = read(folder)
-    if saved.extra:
-        run.scale.load(saved.extra)
-    restore(saved, load_weights=lambda tensors: _fill(subject, tensors), optimizer=run.optimizer)
-
-
-def _fill(subject: Subject, tensors: NamedTensors) -> None:
-    policy = subject.run.policy
-    if subject.files.stem == ADAPTER:
-        fill_adapter(policy, tensors)
-        return
-    fill_model(policy, tensors)
+    put_back(run, subject.files, read(folder))
 
 
 def _compare(subject: Subject, straight: Mapping[str, Tensor], again: Mapping[str, Tensor]) -> str:
