@@ -1,0 +1,205 @@
+"""Section ``objective``: what is trained for, and the numbers of each preference loss."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import field_validator
+
+from tunesmith.config.section import Section, key
+
+Method = Literal["dpo", "ipo", "orpo", "simpo", "kto"]
+"""What ``rl`` may name."""
+
+DpoLoss = Literal[
+    "sigmoid",
+    "hinge",
+    "ipo",
+    "exo_pair",
+    "nca_pair",
+    "robust",
+    "bco_pair",
+    "sppo_hard",
+    "aot",
+    "aot_unpaired",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+    "sft",
+    "sigmoid_norm",
+]
+"""The losses of DPO that can be mixed."""
+
+SMOOTHED_LOSSES = frozenset({"sigmoid", "exo_pair", "robust", "aot", "aot_unpaired"})
+"""Those that read ``dpo_label_smoothing``."""
+
+MARGIN_LOSSES = frozenset(
+    {"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop", "sft"}
+)
+"""Those of the difference of two rewards (or of no reward), which any divergence may define."""
+
+SORTED_LOSSES = frozenset({"aot", "aot_unpaired"})
+"""Those that compare the pairs of a whole step with each other."""
+
+_LOSS_READER = "tunesmith.objectives.pair_losses"
+
+
+def _is(*methods: str) -> Any:
+    def when(config: Any) -> bool:
+        return config.objective.method in methods
+
+    return when
+
+
+def _mixes(losses: frozenset[str]) -> Any:
+    def when(config: Any) -> bool:
+        section: ObjectiveSection = config.objective
+        return section.method == "dpo" and bool(losses & set(section.loss_types))
+
+    return when
+
+
+def _only(*methods: str) -> dict[str, Any]:
+    named = " or ".join(f"`rl: {method}`" for method in methods)
+    return {"when": _is(*methods), "why": f"only {named} reads it"}
+
+
+class ObjectiveSection(Section):
+    """What is trained for. Without `rl`, answers are learnt as they are (supervised)."""
+
+    method: Method | None = key(
+        None,
+        "The preference method; nothing for supervised training. `simpo` is CPO too: "
+        "see `cpo_loss_type`.",
+        flat="rl",
+        readers=_LOSS_READER,
+    )
+    beta: float | None = key(
+        None,
+        "How strongly answers are held to the reference (DPO, IPO, KTO), or the scale of the "
+        "reward (SimPO, ORPO). 0.1 unless given.",
+        flat="rl_beta",
+        gt=0,
+        le=1_000,
+        readers=_LOSS_READER,
+        **_only("dpo", "ipo", "kto", "simpo", "orpo"),
+    )
+    loss_types: tuple[DpoLoss, ...] = key(
+        ("sigmoid",),
+        "The losses of DPO, added up.",
+        flat="dpo_loss_type",
+        min_length=1,
+        readers=_LOSS_READER,
+        **_only("dpo"),
+    )
+    loss_weights: tuple[float, ...] | None = key(
+        None,
+        "The weight of each of `dpo_loss_type`; 1 for each unless given.",
+        flat="dpo_loss_weights",
+        readers=_LOSS_READER,
+        **_only("dpo"),
+    )
+    label_smoothing: float = key(
+        0.0,
+        "The share of pairs that may be labelled the wrong way round.",
+        flat="dpo_label_smoothing",
+        ge=0,
+        lt=1,
+        when=_mixes(SMOOTHED_LOSSES),
+        why="none of `dpo_loss_type` reads it",
+        alters_training=True,
+        readers=_LOSS_READER,
+    )
+    use_weighting: bool = key(
+        False,
+        "Weigh each pair by how likely the policy is to write its two answers (WPO).",
+        flat="dpo_use_weighting",
+        readers=_LOSS_READER,
+        **_only("dpo"),
+    )
+    divergence: Literal["reverse_kl", "forward_kl", "js", "alpha"] = key(
+        "reverse_kl",
+        "The divergence from the reference that the reward of DPO is derived from.",
+        flat="dpo_divergence",
+        readers=_LOSS_READER,
+        **_only("dpo"),
+    )
+    divergence_alpha: float = key(
+        0.5,
+        "The alpha of `dpo_divergence: alpha`; 1 is `reverse_kl`.",
+        flat="dpo_divergence_alpha",
+        ge=0,
+        le=10,
+        when=lambda config: config.objective.divergence == "alpha",
+        why="`dpo_divergence` is not `alpha`",
+        readers=_LOSS_READER,
+    )
+    tail_weight: float = key(
+        1.0,
+        "What tokens beyond the length that both answers have weigh (LD-DPO's alpha): 0 compares "
+        "equally long beginnings, 1 whole answers.",
+        flat="dpo_tail_weight",
+        ge=0,
+        le=1,
+        readers=_LOSS_READER,
+        **_only("dpo"),
+    )
+    temperature: float = key(
+        0.05,
+        "The temperature of `discopop`.",
+        flat="dpo_discopop_temperature",
+        gt=0,
+        le=100,
+        when=_mixes(frozenset({"discopop"})),
+        why="`discopop` is not among `dpo_loss_type`",
+        readers=_LOSS_READER,
+    )
+    reference_free: bool = key(
+        False,
+        "Compare the policy's own log-probs: the reference finds every answer equally likely.",
+        flat="dpo_reference_free",
+        readers=_LOSS_READER,
+        **_only("dpo", "ipo"),
+    )
+    odds_weight: float | None = key(
+        None,
+        "The weight of ORPO's odds ratio beside its cross-entropy; `rl_beta` unless given.",
+        flat="orpo_alpha",
+        gt=0,
+        le=1_000,
+        readers=_LOSS_READER,
+        **_only("orpo"),
+    )
+    simpo_margin: float = key(
+        0.5,
+        "SimPO's gamma: by how much the better answer's reward is to exceed the other's.",
+        flat="simpo_gamma",
+        ge=0,
+        le=1_000,
+        readers=_LOSS_READER,
+        when=lambda config: (
+            config.objective.method == "simpo" and config.objective.cpo_loss == "simpo"
+        ),
+        why="only `rl: simpo` with `cpo_loss_type: simpo` reads it",
+    )
+    cpo_loss: Literal["simpo", "sigmoid", "hinge", "ipo"] = key(
+        "simpo",
+        "The loss of `rl: simpo`; `sigmoid` is CPO.",
+        flat="cpo_loss_type",
+        readers=_LOSS_READER,
+        **_only("simpo"),
+    )
+    cpo_alpha: float = key(
+        1.0,
+        "The weight of the better answer's cross-entropy beside SimPO or CPO; 0 leaves it out.",
+        flat="cpo_alpha",
+        ge=0,
+        le=1_000,
+        readers=_LOSS_READER,
+        **_only("simpo"),
+    )
+
+    @field_validator("loss_types", "loss_weights", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | int | float) else value
