@@ -1,4 +1,4 @@
-"""The export is rehearsed: what would be written is loaded by others and compared."""
+"""The export is rehearsed: what would be written, and merged, is loaded by others and compared."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from tunesmith.checkpoint.finished import RECORD
+from tunesmith.checkpoint.weights import ADAPTER
 from tunesmith.errors import ProbeError, RunError
 from tunesmith.export.compare import make_prompts
 from tunesmith.export.final import Export, export
+from tunesmith.export.merge import merge
 from tunesmith.models.state import trainable_state
 from tunesmith.runs.preflight.coverage import nudged
 from tunesmith.runs.preflight.probe import REHEARSED_BYTES, Subject
@@ -54,12 +56,20 @@ def probe_export(subject: Subject) -> str:
             card="",
         )
         try:
-            proof = json.loads((export(job) / RECORD).read_text(encoding="utf-8"))["proof"]
+            gap = _gap_of(export(job))
+            told = f"written, loaded by transformers and compared: logits differ by {gap:.2g}"
+            if subject.files.stem == ADAPTER:
+                gap = _gap_of(merge(job.output_dir, base=str(subject.base.path)))
+                told += f", merged by {gap:.2g}"
         except RunError as error:
             raise ProbeError(error.message, hint=error.hint, where=error.where) from error
-    return (
-        f"written, loaded by transformers and compared: logits differ by {proof['logit_gap']:.2g}"
-    )
+    return told
+
+
+def _gap_of(folder: Path) -> float:
+    """The distance that the folder's own proof found."""
+    proof = json.loads((folder / RECORD).read_text(encoding="utf-8"))["proof"]
+    return float(proof["logit_gap"])
 
 
 @contextmanager

@@ -1,0 +1,238 @@
+"""What the config asks for is what the assembled run holds: read from its parts, key by key.
+
+An argument that a library renamed is swallowed without a word, and a default trains in its place.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from tunesmith.config.flat import to_flat
+from tunesmith.errors import ProbeError
+from tunesmith.models.adapters import ADAPTER
+from tunesmith.runs.plan import DTYPES
+from tunesmith.runs.preflight.probe import Subject
+
+Flat = Mapping[str, Any]
+
+
+class Setting(NamedTuple):
+    """A key, what it asks for, and what was found where it should have arrived."""
+
+    key: str
+    wanted: Any
+    found: Any
+    where: str
+
+    @property
+    def arrived(self) -> bool:
+        """Whether the two are the same, numbers up to their last bits."""
+        if isinstance(self.wanted, float) and isinstance(self.found, float | int):
+            return math.isclose(self.wanted, self.found, rel_tol=1e-6)
+        return bool(self.wanted == self.found)
+
+
+def probe_settings(subject: Subject) -> str:
+    """How many settings were found where they act.
+
+    Raises:
+        ProbeError: one was not; names the key, what it asks for and what is there.
+    """
+    keys = Counter[str]()
+    for setting in _settings(subject):
+        if not setting.arrived:
+            raise ProbeError(
+                f"{setting.key} asks for {setting.wanted!r}, {setting.where} has {setting.found!r}",
+                hint="a part of the run did not take the value: report it with the versions that "
+                "`tunesmith doctor` prints",
+                where=setting.key,
+            )
+        keys[setting.key] += 1
+    return f"{len(keys)} keys are found where they act, at {keys.total()} places"
+
+
+def _settings(subject: Subject) -> Iterator[Setting]:
+    asked = to_flat(subject.plan.config, all=True)
+    yield from _of_steps(subject, asked)
+    yield from _of_optimizer(subject, asked)
+    yield from _of_adapter(subject, asked)
+    yield from _of_numbers(subject, asked)
+    yield from _of_base(subject, asked)
+
+
+# --- steps and rates ------------------------------------------------------------------------------
+
+
+def _of_steps(subject: Subject, asked: Flat) -> Iterator[Setting]:
+    """Steps, and the schedule that was laid over them."""
+    run, steps = subject.run, subject.stream.steps
+    if asked["max_steps"] is not None:
+        yield Setting("max_steps", asked["max_steps"], steps, "the stream")
+    yield Setting("num_epochs", steps, run.cadence.steps, "the loop")
+    yield Setting("max_grad_norm", asked["max_grad_norm"], run.max_norm, "the loop")
+    yield Setting("seed", asked["seed"], run.seed, "the loop")
+    per_step = subject.stream.step_bins // run.mesh.data_size
+    batch = subject.plan.micro_batch.value * subject.plan.accumulation.value
+    yield Setting("gradient_accumulation_steps", batch, per_step, "a step of the stream")
+    warmup = subject.plan.warmup_steps.value
+    if not 0 < warmup < steps and asked["lr_scheduler"] not in ("linear", "cosine"):
+        return
+    if 0 < warmup < steps:
+        at = (run.schedule(warmup - 1) < run.schedule(warmup), run.schedule(0))
+        yield Setting("warmup_steps", (True, 0.0), at, f"the schedule at step {warmup + 1}")
+    yield from _of_decay(subject, asked, warmup, steps)
+
+
+def _of_decay(subject: Subject, asked: Flat, warmup: int, steps: int) -> Iterator[Setting]:
+    """The middle of a plain decay is where it would be if it ended with the last step."""
+    plain = not asked["lr_scheduler_kwargs"] and asked["cosine_min_lr_ratio"] is None
+    name = asked["lr_scheduler"]
+    if not plain or name not in ("linear", "cosine") or steps <= warmup:
+        return
+    step = warmup + (steps - warmup) // 2
+    done = (step - warmup) / (steps - warmup)
+    rate = 1 - done if name == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+    found = subject.run.schedule(step)
+    where = f"the schedule at step {step + 1} of {steps}"
+    yield Setting("lr_scheduler", round(rate, 6), round(found, 6), where)
+
+
+# --- the optimizer --------------------------------------------------------------------------------
+
+
+def _of_optimizer(subject: Subject, asked: Flat) -> Iterator[Setting]:
+    given = asked["optim_args"]
+    if given:
+        return  # they may overwrite any of these
+    optimizer = subject.run.optimizer
+    yield Setting("learning_rate", asked["learning_rate"], optimizer.rates[0], "the optimizer")
+    decays = {group["weight_decay"] for group in optimizer.inner.param_groups}
+    yield Setting("weight_decay", asked["weight_decay"], max(decays), "the optimizer")
+    for group in optimizer.inner.param_groups:
+        if "betas" in group:
+            betas = (asked["adam_beta1"], asked["adam_beta2"])
+            yield Setting("adam_beta1", betas[0], group["betas"][0], "the optimizer")
+            yield Setting("adam_beta2", betas[1], group["betas"][1], "the optimizer")
+        if "eps" in group:
+            yield Setting("adam_epsilon", asked["adam_epsilon"], group["eps"], "the optimizer")
+
+
+# --- the adapter ----------------------------------------------------------------------------------
+
+
+def _of_adapter(subject: Subject, asked: Flat) -> Iterator[Setting]:
+    """Rank, scale and dropout of every adapted module, and that each one asked for is adapted."""
+    if asked["adapter"] is None:
+        return
+    model = subject.run.policy.model
+    adapted = {n: m for n, m in model.named_modules() if isinstance(m, LoraLayer)}
+    rank, alpha = asked["lora_r"], asked["lora_alpha"]
+    scale = alpha / (math.sqrt(rank) if asked["peft_use_rslora"] else rank)
+    for name, module in adapted.items():
+        dropout: Any = module.lora_dropout[ADAPTER]
+        yield Setting("lora_r", rank, module.r[ADAPTER], name)
+        yield Setting("lora_alpha", float(scale), module.scaling[ADAPTER], f"the scale of {name}")
+        yield Setting("lora_dropout", asked["lora_dropout"], getattr(dropout, "p", 0.0), name)
+    rule = asked["lora_target_modules"]
+    for wanted in rule if isinstance(rule, list) else ():
+        for name, _ in model.named_modules():
+            if _is_called(name, wanted):
+                found = "an adapter" if name in adapted else "none"
+                yield Setting(f"lora_target_modules ({wanted})", "an adapter", found, name)
+
+
+def _is_called(name: str, rule: str) -> bool:
+    """Whether a module of the base has the name; parts of adapters are none."""
+    inside = any(f".{part}" in name for part in ("base_layer", "lora_", "modules_to_save"))
+    return not inside and (name == rule or name.endswith(f".{rule}"))
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+def _of_numbers(subject: Subject, asked: Flat) -> Iterator[Setting]:
+    """The dtype of most weights, their bits, and the function that attends."""
+    model = subject.run.policy.model
+    frozen = asked["adapter"] is not None
+    sizes = Counter[torch.dtype]()
+    for parameter in model.parameters():
+        if parameter.dtype.is_floating_point and not (frozen and parameter.requires_grad):
+            sizes[parameter.dtype] += parameter.numel()
+    most = max(sizes, key=lambda dtype: sizes[dtype])
+    wanted = DTYPES[subject.plan.weights_dtype.value]
+    yield Setting("bf16", str(wanted), str(most), "most of the weights")
+    attention = model.config._attn_implementation
+    yield Setting("attn_implementation", subject.plan.attention.value, attention, "the model")
+    yield from _of_bits(model, asked)
+
+
+def _of_bits(model: nn.Module, asked: Flat) -> Iterator[Setting]:
+    kinds = Counter(type(module).__name__ for module in model.modules())
+    for key, name in (("load_in_4bit", "Linear4bit"), ("load_in_8bit", "Linear8bitLt")):
+        yield Setting(key, asked[key], kinds[name] > 0, f"whether the model has a {name}")
+    given = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+    given |= asked["bnb_config_kwargs"] or {}
+    for name, module in model.named_modules():
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        if state is None or not asked["load_in_4bit"]:
+            continue
+        where = f"the weight of {name}"
+        yield Setting("bnb_4bit_quant_type", given["bnb_4bit_quant_type"], state.quant_type, where)
+        nested = given["bnb_4bit_use_double_quant"]
+        yield Setting("bnb_4bit_use_double_quant", nested, state.nested, where)
+
+
+# --- the base -------------------------------------------------------------------------------------
+
+POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
+"""Names under which configs have said how long a context is."""
+
+
+def _of_base(subject: Subject, asked: Flat) -> Iterator[Setting]:
+    """What the base's own ``config.json`` says, and the config's overrides of it."""
+    model, overrides = subject.run.policy.model, asked["overrides_of_model_config"] or {}
+    for name, value in overrides.items():
+        if isinstance(value, str | int | float | bool):
+            found = getattr(model.config, name, None)
+            yield Setting(f"overrides_of_model_config.{name}", value, found, "the model's config")
+    if subject.base is None or not (subject.base.path / "config.json").is_file():
+        return
+    raw = json.loads((subject.base.path / "config.json").read_text(encoding="utf-8"))
+    text = raw.get("text_config") or raw
+    limits = [(name, text[name]) for name in POSITIONS if isinstance(text.get(name), int)]
+    if len(limits) == 1 and not set(overrides) & set(POSITIONS):
+        found = subject.plan.architecture.max_positions
+        yield Setting(f"config.json: {limits[0][0]}", limits[0][1], found, "the loaded model")
+    theta = _theta_of(text)
+    found_theta = _theta_in(model)
+    if theta is not None and found_theta is not None and "rope" not in "".join(overrides):
+        where = "the loaded model's rotary embedding"
+        yield Setting("config.json: rope_theta", round(theta), round(found_theta), where)
+
+
+def _theta_of(text: Flat) -> float | None:
+    """The base of plain rotary frequencies, as the file says it; None where they are scaled."""
+    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    plain = "rope_type" not in rope or rope["rope_type"] == "default"
+    theta = rope.get("rope_theta", text.get("rope_theta"))
+    return float(theta) if plain and "type" not in rope and isinstance(theta, int | float) else None
+
+
+def _theta_in(model: nn.Module) -> float | None:
+    """The same as the model's one rotary embedding has it; None without frequencies of one kind."""
+    found = [
+        buffer.float()
+        for name, buffer in model.named_buffers()
+        if name.endswith("inv_freq") and "original" not in name and buffer.dim() == 1
+    ]
+    if len(found) != 1 or len(found[0]) < 2 or float(found[0][0]) != 1.0:
+        return None
+    return math.pow(float(found[0][1]), -len(found[0]))
