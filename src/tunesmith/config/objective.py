@@ -42,6 +42,7 @@ SORTED_LOSSES = frozenset({"aot", "aot_unpaired"})
 """Those that compare the pairs of a whole step with each other."""
 
 _LOSS_READER = "tunesmith.objectives.pair_losses"
+_JUDGED_READER = "tunesmith.objectives.judged_losses"
 
 
 def _is(*methods: str) -> Any:
@@ -90,6 +91,7 @@ class ObjectiveSection(Section):
         flat="dpo_loss_type",
         min_length=1,
         readers=_LOSS_READER,
+        alters_training=True,
         **_only("dpo"),
     )
     loss_weights: tuple[float, ...] | None = key(
@@ -97,6 +99,7 @@ class ObjectiveSection(Section):
         "The weight of each of `dpo_loss_type`; 1 for each unless given.",
         flat="dpo_loss_weights",
         readers=_LOSS_READER,
+        alters_training=True,
         **_only("dpo"),
     )
     label_smoothing: float = key(
@@ -197,6 +200,33 @@ class ObjectiveSection(Section):
         le=1_000,
         readers=_LOSS_READER,
         **_only("simpo"),
+    )
+
+    kto_loss: Literal["kto", "apo_zero_unpaired"] = key(
+        "kto",
+        "The loss of `rl: kto`; `apo_zero_unpaired` compares with the reference itself, and not "
+        "with how far the policy has moved from it on the whole.",
+        flat="kto_loss_type",
+        readers=_JUDGED_READER,
+        **_only("kto"),
+    )
+    desirable_weight: float = key(
+        1.0,
+        "What a good answer weighs.",
+        flat="kto_desirable_weight",
+        ge=0,
+        le=1_000,
+        readers=_JUDGED_READER,
+        **_only("kto"),
+    )
+    undesirable_weight: float = key(
+        1.0,
+        "What a bad answer weighs.",
+        flat="kto_undesirable_weight",
+        ge=0,
+        le=1_000,
+        readers=_JUDGED_READER,
+        **_only("kto"),
     )
 
     @field_validator("loss_types", "loss_weights", mode="before")
