@@ -119,6 +119,10 @@ PROMPT_STYLES: tuple[str, ...] = ("instruct", "chat", "chatml", "phi")
 
 OBJECTIVES: dict[str, str] = {
     "sft": "tunesmith.objectives.sft:Sft",
+    "dpo": "tunesmith.objectives.pairs:Pairs",
+    "ipo": "tunesmith.objectives.pairs:Pairs",
+    "orpo": "tunesmith.objectives.pairs:Pairs",
+    "simpo": "tunesmith.objectives.pairs:Pairs",
 }
 """What is optimised."""
 

@@ -5,7 +5,7 @@ Dimensions: T tokens of the micro-batch, N documents.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -22,7 +22,10 @@ class Batch:
     ``segments``: int32 [N + 1], cumulative document lengths, 0 first, T last. It alone says where a
     document starts. ``longest`` is the longest document, a plain int, so that nothing has to ask
     the device. ``index`` is (step, number of the micro-batch in the global step); it seeds dropout.
-    ``sources``: ``file:row`` of each document ("" for padding).
+    ``sources``: ``file:row`` of each document ("" for padding, which is behind all others).
+    ``documents``: what else is known of each document, [N]: ``label`` (1 wanted, -1 unwanted, 0
+    neither) of judged answers, ``reference`` log-probs that were computed beforehand. ``targets``
+    has ``labels`` int8 [T] where steps are judged: 1 right or -1 wrong at the end of each, else 0.
     """
 
     inputs: dict[str, Tensor]
@@ -31,6 +34,7 @@ class Batch:
     longest: int
     index: tuple[int, int]
     sources: tuple[str, ...]
+    documents: dict[str, Tensor] = field(default_factory=dict)
     _found: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -46,6 +50,11 @@ class Batch:
         return weights.nonzero().squeeze(-1)
 
     @property
+    def n_documents(self) -> int:
+        """Documents of samples: all but those of padding."""
+        return sum(1 for source in self.sources if source)
+
+    @property
     def n_tokens(self) -> int:
         """All positions, padding included."""
         return int(self.inputs["input_ids"].numel())
@@ -59,6 +68,7 @@ class Batch:
             inputs={name: _sent(tensor, device) for name, tensor in self.inputs.items()},
             targets=targets,
             segments=_sent(self.segments, device),
+            documents={name: _sent(tensor, device) for name, tensor in self.documents.items()},
             _found=(targets["weights"], _sent(self.supervised, device)),
         )
 

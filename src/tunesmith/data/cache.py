@@ -2,7 +2,7 @@
 
 Samples lie in shards: folders with ``samples.arrow`` (ids and runs), ``lengths.npy`` and
 ``totals.npy`` (one number a sample). A prepared folder names its shards and holds the sample
-numbers of each split.
+numbers of each split. The documents of a sample of several lie end to end, with their sizes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tunesmith.data.facts import PREPARED, SHARD, read_facts
-from tunesmith.data.samples import TokenSample
+from tunesmith.data.samples import KINDS, SampleKind, TrainedSample
+from tunesmith.data.strips import Strip, lay_out, pick_up
 from tunesmith.errors import DataError, TunesmithError
 
 TRAIN, HELD_OUT = "train", "held_out"
@@ -36,6 +37,9 @@ _SCHEMA = pa.schema(
     ]
 )
 
+_MANY = [pa.field("sizes", pa.large_list(pa.int32())), pa.field("label", pa.bool_())]
+"""What samples of other kinds have beside: the lengths of their documents, and a verdict."""
+
 
 class SampleWriter:
     """Writes samples one after the other; memory holds one batch and a few bytes a sample."""
@@ -44,13 +48,14 @@ class SampleWriter:
         self.folder = folder
         self.lengths = array("i")
         self._totals: dict[str, array[float]] = {}
-        self._pending: list[TokenSample] = []
+        self._pending: list[Strip] = []
         self._pending_tokens = 0
         self._batch_starts: list[int] = []
+        self._kind: SampleKind = "tokens"
         self._file = pa.OSFile(str(folder / "samples.arrow"), "wb")
-        self._writer = pa.ipc.new_file(self._file, _SCHEMA)
+        self._writer: Any = None
 
-    def add(self, sample: TokenSample, totals: Mapping[str, float]) -> None:
+    def add(self, sample: TrainedSample, totals: Mapping[str, float]) -> None:
         """Write a sample and its share of each named total.
 
         Raises:
@@ -58,6 +63,7 @@ class SampleWriter:
         """
         if not self.lengths:
             self._totals = {name: array("d") for name in totals}
+            self._kind = KINDS[type(sample)]
         if totals.keys() != self._totals.keys():
             raise TunesmithError(
                 f"{sample.source}: the objective gives totals {sorted(totals)}, "
@@ -68,7 +74,7 @@ class SampleWriter:
         for name, value in totals.items():
             self._totals[name].append(value)
         self.lengths.append(len(sample))
-        self._pending.append(sample)
+        self._pending.append(lay_out(sample))
         self._pending_tokens += len(sample)
         if len(self._pending) >= _SAMPLES_A_BATCH or self._pending_tokens >= _TOKENS_A_BATCH:
             self._flush()
@@ -76,7 +82,7 @@ class SampleWriter:
     def close(self) -> None:
         """Finish the sample file, and write the lengths and totals."""
         self._flush()
-        self._writer.close()
+        self._open().close()
         self._file.close()
         np.save(self.folder / "lengths.npy", np.array(self.lengths, dtype="<i4"))
         totals = [np.array(values, dtype="<f8") for values in self._totals.values()]
@@ -85,26 +91,43 @@ class SampleWriter:
 
     def facts(self) -> dict[str, Any]:
         """What a reader must know: the totals' names in order, and where each batch starts."""
-        return {"totals": list(self._totals), "batches": self._batch_starts}
+        facts = {"totals": list(self._totals), "batches": self._batch_starts}
+        return facts if self._kind == "tokens" else {**facts, "kind": self._kind}
+
+    def _open(self) -> Any:
+        """The writer of record batches; what its columns are is known with the first sample."""
+        if self._writer is None:
+            fields = list(_SCHEMA) + ([] if self._kind == "tokens" else _MANY)
+            self._writer = pa.ipc.new_file(self._file, pa.schema(fields))
+        return self._writer
 
     def _flush(self) -> None:
         if not self._pending:
             return
-        ids = np.concatenate([sample.input_ids for sample in self._pending])
-        n_runs = [len(sample.runs) for sample in self._pending]
-        runs = np.array([run for sample in self._pending for run in sample.runs], "<f8")
+        ids = np.concatenate([strip.ids for strip in self._pending])
+        n_runs = [len(strip.runs) for strip in self._pending]
+        runs = np.array([run for strip in self._pending for run in strip.runs], "<f8")
         starts, ends, weights = runs.reshape(-1, 3).T
         columns = [
-            _lists(map(len, self._pending), ids.astype("<i4")),
+            _lists((len(strip.ids) for strip in self._pending), ids.astype("<i4")),
             _lists(n_runs, starts.astype("<i4")),
             _lists(n_runs, ends.astype("<i4")),
             _lists(n_runs, weights.astype("<f8")),
-            pa.array([sample.source for sample in self._pending], pa.string()),
+            pa.array([strip.source for strip in self._pending], pa.string()),
         ]
+        writer = self._open()
+        if self._kind != "tokens":
+            sizes = np.array([size for strip in self._pending for size in strip.sizes], "<i4")
+            columns.append(_lists((len(strip.sizes) for strip in self._pending), sizes))
+            columns.append(pa.array([strip.label for strip in self._pending], pa.bool_()))
         self._batch_starts.append(len(self.lengths) - len(self._pending))
-        self._writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
+        writer.write_batch(pa.record_batch(columns, names=_names(columns)))
         self._pending = []
         self._pending_tokens = 0
+
+
+def _names(columns: Sequence[Any]) -> list[str]:
+    return [field.name for field in (*_SCHEMA, *_MANY)][: len(columns)]
 
 
 def _lists(lengths: Iterable[int], values: NDArray[Any]) -> Any:
@@ -143,7 +166,7 @@ class PreparedSplit:
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __getitem__(self, index: int) -> TokenSample:
+    def __getitem__(self, index: int) -> TrainedSample:
         """The sample at ``index``; its ids are a read-only view of the file."""
         number = self._numbers[index]
         shard = int(np.searchsorted(self._starts, number, side="right")) - 1
@@ -179,30 +202,38 @@ class _Shard:
         self._reader = pa.ipc.open_file(pa.memory_map(str(path / "samples.arrow")))
         self._starts: NDArray[np.int64] = np.asarray(facts["batches"], dtype=np.int64)
         self._batches: dict[int, _Columns] = {}
+        self._kind: SampleKind = facts.get("kind", "tokens")
 
-    def sample(self, number: int) -> TokenSample:
+    def sample(self, number: int) -> TrainedSample:
         batch = int(np.searchsorted(self._starts, number, side="right")) - 1
         if batch not in self._batches:
-            self._batches[batch] = _Columns(self._reader.get_batch(batch))
+            self._batches[batch] = _Columns(self._reader.get_batch(batch), self._kind)
         return self._batches[batch].sample(int(number - self._starts[batch]))
 
 
 class _Columns:
     """A record batch as numpy views of the mapped file."""
 
-    def __init__(self, batch: Any) -> None:
+    def __init__(self, batch: Any, kind: SampleKind) -> None:
+        self._kind = kind
         self._ids = _views(batch.column("input_ids"))
         self._starts = _views(batch.column("starts"))
         self._ends = _views(batch.column("ends"))
         self._weights = _views(batch.column("weights"))
         self._sources = batch.column("source")
+        is_plain = kind == "tokens"
+        self._sizes = None if is_plain else _views(batch.column("sizes"))
+        self._labels = None if is_plain else batch.column("label")
 
-    def sample(self, at: int) -> TokenSample:
+    def sample(self, at: int) -> TrainedSample:
         starts, ends, weights = (
             _item(column, at).tolist() for column in (self._starts, self._ends, self._weights)
         )
         runs = tuple(zip(starts, ends, weights, strict=True))
-        return TokenSample(_item(self._ids, at), runs, self._sources[at].as_py())
+        sizes = () if self._sizes is None else tuple(_item(self._sizes, at).tolist())
+        label = self._labels is not None and self._labels[at].as_py()
+        strip = Strip(_item(self._ids, at), runs, self._sources[at].as_py(), sizes, bool(label))
+        return pick_up(strip, self._kind)
 
 
 _Views = tuple[NDArray[np.int64], NDArray[Any]]

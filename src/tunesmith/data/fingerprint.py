@@ -28,7 +28,7 @@ Recipe = dict[str, Any]
 _LATER_STAGES = {
     *("batch.py", "collate.py", "inspect.py", "mixing.py", "packing.py", "stream.py"),
     *("ahead.py", "catalogue.py", "live.py", "recipes.py"),
-    *("compared.py", "explain.py", "reference.py", "survey.py"),
+    *("explain.py", "reference.py", "survey.py"),
 }
 """Names of files of this package that have no part in the prepared bytes."""
 
@@ -61,7 +61,7 @@ def set_recipe(
         "files": [[str(path), hash_file(path)] for path in location.files],
         "left_out": [str(path) for path, _ in location.left_out],
         "given": location.saved.digest() if location.saved is not None else None,
-        "format": _format_digest(entry),
+        "format": _format_digest(entry, parameters.get("rl")),
         "render": {"digest": settings.digest, **_render_parts(settings)},
         "parameters": dict(parameters),
     }
@@ -109,7 +109,7 @@ def refuse_changed(
             )
 
 
-def _format_digest(entry: DatasetEntry) -> str:
+def _format_digest(entry: DatasetEntry, method: str | None) -> str:
     """The code that reads the rows: of a module of the user's, with all of theirs it imports."""
-    files = source_files(format_modules(entry))
+    files = source_files(format_modules(entry, method))
     return hash_json([[name, hash_file(path)] for name, path in files.items()])

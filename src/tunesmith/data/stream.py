@@ -27,7 +27,7 @@ from tunesmith.data.packing import (
     pack_shapes,
     plan_epoch,
 )
-from tunesmith.data.samples import TokenSample
+from tunesmith.data.samples import TrainedSample
 from tunesmith.dist.mesh import Mesh
 from tunesmith.errors import DataError, TunesmithError
 
@@ -60,7 +60,7 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, row: int) -> TokenSample: ...
+    def __getitem__(self, row: int) -> TrainedSample: ...
 
 
 class Stream(Protocol):
@@ -97,6 +97,7 @@ class Stream(Protocol):
 class OrderSettings:
     """What decides the order, the steps and the shape of batches.
 
+    ``capacity`` is in tokens of a bin, ``longest`` in tokens of a document (None: the same).
     ``micro_batch`` counts bins a forward takes, ``accumulation`` micro-batches a rank sums in a
     full step. ``max_steps`` wins over ``epochs``, and may go past the last one. ``drop_last``
     leaves out an epoch's short last step. ``pad_to`` is the length of a micro-batch in tokens,
@@ -106,6 +107,7 @@ class OrderSettings:
 
     seed: int
     capacity: int
+    longest: int | None = None
     micro_batch: int = 1
     accumulation: int = 1
     epochs: float = 1.0
@@ -154,7 +156,7 @@ def plan_rows(
 
 
 def collate_rows(
-    samples: Sequence[TokenSample], index: tuple[int, int], order: OrderSettings
+    samples: Sequence[TrainedSample], index: tuple[int, int], order: OrderSettings
 ) -> Batch:
     """One micro-batch, filled up as the settings ask."""
     pad_to = order.pad_to
@@ -162,7 +164,11 @@ def collate_rows(
         n_tokens = max(1, sum(map(len, samples)))
         pad_to = math.ceil(n_tokens / order.pad_multiple) * order.pad_multiple
     return collate(
-        samples, index=index, capacity=order.capacity, pad_to=pad_to, pad_id=order.pad_id
+        samples,
+        index=index,
+        capacity=order.longest or order.capacity,
+        pad_to=pad_to,
+        pad_id=order.pad_id,
     )
 
 
@@ -322,7 +328,7 @@ class MapStream:
         start = (step - self._starts[epoch]) * self.step_bins
         return plan, start, min(start + self.step_bins, len(plan))
 
-    def _sample(self, row: int) -> TokenSample:
+    def _sample(self, row: int) -> TrainedSample:
         try:
             return self.split[row]
         except TunesmithError:

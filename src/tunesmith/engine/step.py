@@ -57,7 +57,7 @@ class Backward:
         does not matter.
         """
         require_weight(totals, microbatches)
-        sums = StepSums({}, {})
+        sums = StepSums()
         wide = WideSum(self.policy.parameters() if len(microbatches) > 1 else ())
         for batch in microbatches:
             self.look_up()
@@ -78,7 +78,13 @@ def mean(loss: Loss, totals: Mapping[str, float]) -> Tensor:
 
 def add(sums: StepSums, loss: Loss) -> None:
     """Add a micro-batch's sums, in double, without its graph."""
-    for into, values in ((sums.losses, loss.sums), (sums.metrics, loss.metrics)):
+    totals = {name: average.total for name, average in loss.metrics.items()}
+    weights = {name: average.weight for name, average in loss.metrics.items()}
+    for into, values in (
+        (sums.losses, loss.sums),
+        (sums.metrics, totals),
+        (sums.metric_weights, weights),
+    ):
         for name, value in values.items():
             value = value.detach().double()
             into[name] = into[name] + value if name in into else value

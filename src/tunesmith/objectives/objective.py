@@ -3,43 +3,85 @@
 Losses are sums. The engine divides each named sum once, by its own global weight, which is known
 before the first forward. So packing, accumulation, world size and unequal batches cannot change
 the gradient.
+
+Dimensions: T tokens of the batch, N documents.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from tunesmith.data.batch import Batch
-from tunesmith.data.samples import TokenSample
-from tunesmith.models.policy import Policy
+from tunesmith.data.samples import SampleKind
+from tunesmith.models.policy import Policy, Want
+
+TOKENS, TRAINED = "tokens", "trained"
+"""Names of totals: of a loss over tokens, and of all tokens that train, where those are others."""
+
+
+class Average(NamedTuple):
+    """A number that is reported: the sum of ``total`` over a step, by the sum of ``weight``."""
+
+    total: Tensor
+    weight: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Named sums (scalars with a gradient) and named metrics (detached scalar sums)."""
+    """Named sums (scalars with a gradient) and named metrics (without one)."""
 
     sums: dict[str, Tensor]
-    metrics: dict[str, Tensor] = field(default_factory=dict)
+    metrics: dict[str, Average] = field(default_factory=dict)
 
 
 class Objective(Protocol):
     """One file, one loss. No I/O, no optimizer, no collectives.
 
     ``version`` changes when ``weights`` would answer differently: it is part of the cache key.
-    ``linear`` is true where the log-prob coefficients are known before the forward (supervised).
+    ``sample`` is the kind of sample that it reads. ``linear`` is true where the log-prob
+    coefficients are known before the forward (supervised). With ``needs_reference`` the batches of
+    ``loss`` have the ``reference`` log-prob of each document.
     """
 
     name: str
     version: str
+    sample: SampleKind
     linear: bool
+    needs_reference: bool
 
-    def weights(self, sample: TokenSample) -> dict[str, float]:
+    # Of the one kind of sample that it reads: a kind of its own for each would be no protocol.
+    def weights(self, sample: Any) -> dict[str, float]:
         """The sample's share of each named total."""
         ...
 
     def loss(self, policy: Policy, batch: Batch) -> Loss:
         """The summed loss of one micro-batch."""
         ...
+
+
+def segment_sum(values_T: Tensor, segments: Tensor) -> Tensor:
+    """The sum over each document, float64 [N]; ``segments`` as in ``Batch``.
+
+    In double, so that how documents are packed cannot be seen in the last digits.
+    """
+    # Not by adding at indices: on a GPU the order of such additions changes from call to call.
+    found: Tensor = torch.segment_reduce(
+        values_T.double(), "sum", offsets=segments.long(), axis=0, initial=0.0
+    )
+    return found
+
+
+def document_logps(policy: Policy, batch: Batch) -> Tensor:
+    """The weighted sum of the log-probs of each document's trained tokens, float64 [N]."""
+    logps_T = policy(batch, Want()).logps_T
+    assert logps_T is not None, "it was asked for"
+    return segment_sum(logps_T * batch.targets["weights"], batch.segments)
+
+
+def document_lengths(batch: Batch) -> Tensor:
+    """How many tokens of each document train, float64 [N]."""
+    return segment_sum((batch.targets["weights"] > 0).double(), batch.segments)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import torch
+
+from tunesmith.config.objective import ObjectiveSection
 from tunesmith.data.batch import Batch
-from tunesmith.data.samples import TokenSample
+from tunesmith.data.samples import SampleKind, TokenSample
 from tunesmith.models.policy import Policy, Want
-from tunesmith.objectives.objective import Loss
+from tunesmith.objectives.objective import Average, Loss
 
 
 class Sft:
@@ -13,7 +16,12 @@ class Sft:
 
     name = "sft"
     version = "1"
+    sample: SampleKind = "tokens"
     linear = True
+    needs_reference = False
+
+    def __init__(self, section: ObjectiveSection | None = None) -> None:
+        """Nothing of the section decides the loss."""
 
     def weights(self, sample: TokenSample) -> dict[str, float]:
         """Return the sample's share of the total: the weights of its targets."""
@@ -23,8 +31,11 @@ class Sft:
         """Return the summed loss; the weights are its log-prob coefficients, known beforehand."""
         output = policy(batch, Want(logps=False, coefficients_T=batch.targets["weights"]))
         assert output.dot is not None, "asked for by the coefficients"
+        weight = batch.targets["weights"].sum(dtype=torch.float64)
         return Loss(
             sums={"tokens": -output.dot},
-            # Seen, not trained on: it is a mean over all tokens, and the total counts trained ones.
-            metrics={name: value.detach() for name, value in output.auxiliary.items()},
+            # Seen, not trained on: it is a mean over all tokens, and the weight is of trained ones.
+            metrics={
+                name: Average(value.detach(), weight) for name, value in output.auxiliary.items()
+            },
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import cast
 
 import torch
 from transformers import PreTrainedModel
@@ -35,13 +35,12 @@ from tunesmith.models.policy import Policy
 from tunesmith.models.quantize import build_quantization
 from tunesmith.models.state import adapter_state, fill_adapter, fill_model, full_state
 from tunesmith.models.tokenizer import check_vocabulary, save_tokenizer
-from tunesmith.objectives.objective import Objective
 from tunesmith.optim.build import build_optimizer
 from tunesmith.optim.groups import build_groups
 from tunesmith.optim.schedules import build_schedule
 from tunesmith.parallel.apply import apply
 from tunesmith.patches.lora import fuse_adapters
-from tunesmith.registry import registry
+from tunesmith.runs.aim import build_objective, with_reference
 from tunesmith.runs.guarding import build_guard
 from tunesmith.runs.handed import adopt
 from tunesmith.runs.material import Material
@@ -77,7 +76,7 @@ def assemble(
 
     ``model`` replaces what would be loaded. The plan's patches must be applied.
     """
-    objective = build_objective()
+    objective = build_objective(plan.config.objective)
     from_base = model is None
     if model is None:
         model = _load(plan, material, mesh, saved)
@@ -89,6 +88,7 @@ def assemble(
     fuse_adapters(model, ADAPTER_NAME)
     apply(model, mesh, plan.treatment)
     policy = _policy(plan, model)
+    objective = with_reference(objective, partial(_base_policy, plan, material, mesh), adapter)
     files = model_files(policy, material, adapter)
     scale: Scale = Unscaled() if plan.compute_dtype.value != "float16" else LossScale(mesh.device)
     optimizer = build_optimizer(
@@ -172,12 +172,6 @@ def _accountants(plan: RunPlan, stream: Stream) -> list[object]:
     return [StreamLedger(stream, Path(plan.config.checkpoint.output_dir) / LEDGER)]
 
 
-def build_objective() -> Objective:
-    """The objective of the run: supervised fine-tuning is the one that there is."""
-    made = cast(type[Objective], registry("objectives").load("sft"))
-    return made()
-
-
 def model_files(policy: Policy, material: Material, adapter: AdapterInfo | None) -> ModelFiles:
     """How a folder that others can load is written: a checkpoint's top level, and the export."""
     template = material.template.text if material.template is not None else None
@@ -242,6 +236,13 @@ def _policy(plan: RunPlan, model: PreTrainedModel) -> Policy:
     )
     policy.train()
     return policy
+
+
+def _base_policy(plan: RunPlan, material: Material, mesh: Mesh) -> Policy:
+    """The base once more, as it was before it was trained; nothing of it trains."""
+    model = _load(plan, material, mesh, None)
+    apply(model, mesh, plan.treatment)
+    return Policy(model, plan.architecture, layout=plan.patches.layout)
 
 
 def _held_out(plan: RunPlan, material: Material, mesh: Mesh) -> MapStream | None:

@@ -18,13 +18,16 @@ from tunesmith.config.evaluation import EvaluationSection
 from tunesmith.config.flat import to_flat
 from tunesmith.config.packing import PackingSection
 from tunesmith.config.schema import RunConfig
+from tunesmith.data.samples import DOCUMENTS
 from tunesmith.data.stream import MapStream, OrderSettings, Split
 from tunesmith.dist.mesh import Mesh
 from tunesmith.engine.cadence import Cadence, Rhythm, Timeline, build_cadence
 from tunesmith.models.facts import Architecture
+from tunesmith.objectives.objective import TOKENS, TRAINED
 from tunesmith.optim.schedules import count_warmup
 from tunesmith.parallel.blocks import Treatment
 from tunesmith.patches.plan import PatchPlan, plan_patches
+from tunesmith.runs.aim import build_objective
 from tunesmith.runs.batches import accumulation, micro_batch
 from tunesmith.runs.choices import Chosen
 from tunesmith.runs.compile import choose_compile
@@ -142,7 +145,7 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
     compute = compute_dtype(config, facts.environment)
     weights = weights_dtype(config, compute.value)
     sizes = Layout(
-        tokens=micro.value * config.packing.sequence_len,
+        tokens=micro.value * config.packing.sequence_len * documents_of(config),
         compute=compute.value,
         weights=weights.value,
         accumulation=summed.value,
@@ -203,9 +206,11 @@ def train_order(
     """How training rows are ordered, packed and cut into micro-batches of one shape or of many."""
     packing, data = config.packing, config.data
     micro, summed = batch
+    capacity = _capacity(packing, documents_of(config))
     return OrderSettings(
         seed=config.batch.seed,
-        capacity=_capacity(packing),
+        capacity=capacity,
+        longest=packing.sequence_len,
         micro_batch=micro,
         accumulation=summed,
         epochs=config.batch.num_epochs,
@@ -219,7 +224,7 @@ def train_order(
         drop_last=data.drop_last,
         pad_multiple=packing.pad_to_multiple_of,
         group_by_length=data.group_by_length and not packing.sample_packing,
-        pad_to=_pad_to(packing, micro, static=static),
+        pad_to=capacity * micro if packing.pad_to_sequence_len or static else None,
         pad_id=facts.pad_id,
         workers=config.batch.workers or 0,
     )
@@ -229,10 +234,12 @@ def held_out_order(config: RunConfig, facts: Facts, patches: PatchPlan) -> Order
     """How held-out rows are laid out: one pass, in the order of the data."""
     packing = config.packing
     asked = packing.eval_sample_packing
+    longest = packing.eval_sequence_len or packing.sequence_len
     packed = (packing.sample_packing if asked is None else asked) and patches.layout == "flat"
     return OrderSettings(
         seed=config.batch.seed,
-        capacity=packing.eval_sequence_len or packing.sequence_len,
+        capacity=longest * documents_of(config),
+        longest=longest,
         micro_batch=config.batch.eval_batch_size or micro_batch(config.batch).value,
         packed=packed,
         shuffle=False,
@@ -245,10 +252,15 @@ def _has_budget(packing: PackingSection) -> bool:
     return packing.batch_tokens is not None and not packing.sample_packing
 
 
-def _capacity(packing: PackingSection) -> int:
+def documents_of(config: RunConfig) -> int:
+    """Documents of a sample, each of which may be as long as ``sequence_len``."""
+    return DOCUMENTS[build_objective(config.objective).sample]
+
+
+def _capacity(packing: PackingSection, documents: int = 1) -> int:
     """Tokens that share a bin at most: those of a row, or of a whole micro-batch."""
     budget = packing.batch_tokens if _has_budget(packing) else None
-    return max(packing.sequence_len, budget or 0)
+    return max(packing.sequence_len * documents, budget or 0)
 
 
 def _token_budget(packing: PackingSection) -> Chosen[int] | None:
@@ -257,11 +269,6 @@ def _token_budget(packing: PackingSection) -> Chosen[int] | None:
         return None
     why = f"one of whole rows up to {_capacity(packing):,} tokens"
     return Chosen(1, why, ("batch_tokens",))
-
-
-def _pad_to(packing: PackingSection, micro: int, *, static: bool) -> int | None:
-    """Tokens that every micro-batch is filled up to, where shapes are to be static."""
-    return _capacity(packing) * micro if packing.pad_to_sequence_len or static else None
 
 
 def _sequence_len(section: PackingSection, *, packed: bool) -> Chosen[int]:
@@ -303,7 +310,7 @@ def _sizes(facts: Facts, stream: MapStream, config: RunConfig) -> dict[str, Chos
         "rows": Chosen(len(split), rows, ("datasets",), guess),
         "tokens": Chosen(int(split.lengths.sum()), "their tokens", ("datasets",), guess),
         "trained_tokens": Chosen(
-            round(float(sum(t.sum() for t in split.totals.values()))),
+            round(float(split.totals[TRAINED if TRAINED in split.totals else TOKENS].sum())),
             "the ones that weigh in the loss",
             ("datasets",),
             guess,

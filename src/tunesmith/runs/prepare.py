@@ -31,8 +31,7 @@ from tunesmith.models.facts import read_facts
 from tunesmith.models.load import read_config
 from tunesmith.models.source import LocatedModel, hash_weights, locate
 from tunesmith.models.tokenizer import load_tokenizer
-from tunesmith.objectives.objective import Objective
-from tunesmith.registry import registry
+from tunesmith.runs.aim import build_objective
 from tunesmith.runs.estimate import Estimate, Head, as_it_is, read_head
 from tunesmith.runs.estimate import estimate as estimate_all
 from tunesmith.runs.material import Material
@@ -134,7 +133,7 @@ def request_of(
     config: RunConfig, tokenizer: PreTrainedTokenizerFast, given: tuple[Rows | None, ...]
 ) -> PrepareRequest:
     """All that the prepared data of a config depends on; ``given`` rows stand for its data sets."""
-    objective: Objective = registry("objectives").load("sft")()  # type: ignore[operator]
+    objective = build_objective(config.objective)
     folder, digest = keep_tokenizer(tokenizer)
     entries = (*config.data.datasets, *config.data.test_datasets)
     settings = tuple(render_settings(config, e, tokenizer, (folder, digest)) for e in entries)
@@ -149,6 +148,8 @@ def request_of(
         cache_dir=Path(prepared) if prepared else cache_dir() / "prepared",
         workers=config.data.workers or default_workers(),
         given=given,
+        method=config.objective.method,
+        kind=objective.sample,
     )
 
 
@@ -165,7 +166,7 @@ def render_settings(
 ) -> RenderSettings:
     """What decides how this data set's rows become tokens."""
     section = config.tokenizer
-    need = template_need(entry)
+    need = template_need(entry, config.objective.method)
     has_any = has_template(section, entry, tokenizer)
     is_rendered = need == "always" or (need == "perhaps" and has_any)
     template = choose_template(section, entry, tokenizer) if is_rendered else None

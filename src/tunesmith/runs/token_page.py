@@ -127,7 +127,11 @@ def _packing(material: Material, plan: RunPlan) -> list[PackedRow]:
     for number in range(min(_PACKED_ROWS, len(epoch))):
         samples = [material.train[row] for row in epoch.rows(number, number + 1).tolist()]
         n_tokens += sum(map(len, samples))
-        documents = [_document(one, whole=n_tokens <= _PACKED_TOKENS) for one in samples]
+        documents = [
+            _document(one, whole=n_tokens <= _PACKED_TOKENS)
+            for sample in samples
+            for one in sample.documents
+        ]
         step = number // stream.step_bins + 1
         packed.append(PackedRow(step, plan.train_order.capacity, documents))
     return packed

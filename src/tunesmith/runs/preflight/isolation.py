@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tunesmith.data.collate import collate
-from tunesmith.data.samples import TokenSample
+from tunesmith.data.samples import TokenSample, TrainedSample, with_documents
 from tunesmith.errors import ProbeError
 from tunesmith.models.policy import Want
 from tunesmith.models.state import trainable_state
@@ -29,7 +29,7 @@ def probe_isolation(subject: Subject) -> str:
         ProbeError: B moved.
     """
     one, two = _two_documents(subject)
-    other = TokenSample(_changed(one.input_ids, subject.plan.architecture.vocab), (), "")
+    other = _silent(one, subject.plan.architecture.vocab)
     before = _hidden_of_second(subject, one, two)
     after = _hidden_of_second(subject, other, two)
     moved = float((before.float() - after.float()).abs().max())
@@ -47,7 +47,9 @@ def probe_isolation(subject: Subject) -> str:
 
 
 def _gradient_stays(
-    subject: Subject, documents: tuple[TokenSample, TokenSample, TokenSample], tolerance: float
+    subject: Subject,
+    documents: tuple[TrainedSample, TrainedSample, TrainedSample],
+    tolerance: float,
 ) -> None:
     """Raise unless the gradient of the second document's loss is the same behind either first."""
     one, other, two = documents
@@ -66,15 +68,14 @@ def _gradient_stays(
 
 
 def _gradient_of_second(
-    subject: Subject, first: TokenSample, second: TokenSample
+    subject: Subject, first: TrainedSample, second: TrainedSample
 ) -> dict[str, Tensor]:
     """The gradients when the second document alone trains."""
     run = subject.run
     run.policy.eval()
     run.policy.zero_grad(set_to_none=True)
-    silent = TokenSample(first.input_ids, (), first.source)
     capacity = max(len(first), len(second))
-    rows = [silent, second]
+    rows = [_silent(first), second]
     run.forward_backward([collate(rows, index=(0, 0), capacity=capacity)], subject.totals(rows))
     return {
         name: parameter.grad.detach().clone()
@@ -83,10 +84,21 @@ def _gradient_of_second(
     }
 
 
-def _two_documents(subject: Subject) -> tuple[TokenSample, TokenSample]:
+def _two_documents(subject: Subject) -> tuple[TrainedSample, TrainedSample]:
     """Two rows of the data, or one row twice where there is only one; the second one trains."""
     (first,) = subject.samples(1)
     return excerpt(first, TOKENS), subject.excerpts(2, TOKENS)[-1]
+
+
+def _silent(sample: TrainedSample, other_of: int = 0) -> TrainedSample:
+    """The sample with nothing that trains; with other tokens of so many where that is not 0."""
+    documents = [
+        TokenSample(
+            _changed(one.input_ids, other_of) if other_of else one.input_ids, (), one.source
+        )
+        for one in sample.documents
+    ]
+    return with_documents(sample, documents)
 
 
 def _changed(ids: NDArray[np.int32], vocab: int) -> NDArray[np.int32]:
@@ -94,7 +106,7 @@ def _changed(ids: NDArray[np.int32], vocab: int) -> NDArray[np.int32]:
     return ((ids.astype(np.int64) + 1 + vocab // 3) % vocab).astype(np.int32)
 
 
-def _hidden_of_second(subject: Subject, first: TokenSample, second: TokenSample) -> Tensor:
+def _hidden_of_second(subject: Subject, first: TrainedSample, second: TrainedSample) -> Tensor:
     """What the policy makes of the second document behind the first, [tokens, hidden]."""
     run = subject.run
     capacity = max(len(first), len(second))

@@ -9,9 +9,8 @@ import torch
 
 from tunesmith.data.batch import Batch
 from tunesmith.data.cache import PreparedSplit
-from tunesmith.data.collate import collate
-from tunesmith.data.samples import TokenSample
-from tunesmith.data.stream import OrderSettings
+from tunesmith.data.samples import TrainedSample
+from tunesmith.data.stream import OrderSettings, collate_rows
 from tunesmith.engine.report import peak_memory_bytes
 from tunesmith.errors import ExitCode, ProbeError
 from tunesmith.runs.preflight.probe import Subject
@@ -46,10 +45,10 @@ def probe_longest(subject: Subject) -> str:
     )
 
 
-def _largest(split: PreparedSplit, order: OrderSettings) -> list[TokenSample]:
+def _largest(split: PreparedSplit, order: OrderSettings) -> list[TrainedSample]:
     """The longest rows that fill a micro-batch; the longest first."""
     room = order.capacity * order.micro_batch
-    chosen: list[TokenSample] = []
+    chosen: list[TrainedSample] = []
     for row in np.argsort(split.lengths, kind="stable")[::-1].tolist():
         if not order.packed and len(chosen) == order.micro_batch:
             break
@@ -59,13 +58,11 @@ def _largest(split: PreparedSplit, order: OrderSettings) -> list[TokenSample]:
     return chosen
 
 
-def _batch(rows: Sequence[TokenSample], order: OrderSettings) -> Batch:
-    return collate(
-        rows, index=(0, 0), capacity=order.capacity, pad_to=order.pad_to, pad_id=order.pad_id
-    )
+def _batch(rows: Sequence[TrainedSample], order: OrderSettings) -> Batch:
+    return collate_rows(rows, (0, 0), order)
 
 
-def _evaluate(subject: Subject, rows: Sequence[TokenSample]) -> None:
+def _evaluate(subject: Subject, rows: Sequence[TrainedSample]) -> None:
     run = subject.run
     run.policy.eval()
     with torch.no_grad():
@@ -73,7 +70,7 @@ def _evaluate(subject: Subject, rows: Sequence[TokenSample]) -> None:
         run.objective.loss(run.policy, batch.to(run.device))
 
 
-def _too_large(subject: Subject, rows: Sequence[TokenSample]) -> ProbeError:
+def _too_large(subject: Subject, rows: Sequence[TrainedSample]) -> ProbeError:
     longest = rows[0]
     return ProbeError(
         f"the largest micro-batch does not fit into memory: {sum(map(len, rows)):,} tokens, the "

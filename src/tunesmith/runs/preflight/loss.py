@@ -25,7 +25,8 @@ def probe_loss(subject: Subject) -> str:
     Raises:
         ProbeError: further than rounding explains.
     """
-    samples = sorted(subject.excerpts(64, TOKENS), key=len)[:ROWS]
+    found = (one for one in subject.excerpts(64, TOKENS) if isinstance(one, TokenSample))
+    samples = sorted(found, key=len)[:ROWS]
     ours = _our_loss(subject, samples)
     plain = _plain_loss(subject, samples)
     tolerance = TOLERANCES[subject.plan.compute_dtype.value]

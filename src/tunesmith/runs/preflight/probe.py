@@ -15,7 +15,7 @@ from tunesmith.checkpoint.weights import ModelFiles
 from tunesmith.data.cache import PreparedSplit
 from tunesmith.data.ledger import Ledger
 from tunesmith.data.records import RowError
-from tunesmith.data.samples import TokenSample
+from tunesmith.data.samples import StepSample, TokenSample, TrainedSample, with_documents
 from tunesmith.data.stream import MapStream
 from tunesmith.data.templates import ChatTemplate
 from tunesmith.engine.run import Run
@@ -52,7 +52,7 @@ class Subject:
     base: LocatedModel | None
     given: Sequence[Mapping[str, Any] | RowError] | None = None
 
-    def totals(self, rows: Iterable[TokenSample]) -> dict[str, float]:
+    def totals(self, rows: Iterable[TrainedSample]) -> dict[str, float]:
         """The named weights of the rows together."""
         totals: dict[str, float] = {}
         for sample in rows:
@@ -60,19 +60,19 @@ class Subject:
                 totals[name] = totals.get(name, 0.0) + weight
         return totals
 
-    def samples(self, limit: int) -> Iterator[TokenSample]:
+    def samples(self, limit: int) -> Iterator[TrainedSample]:
         """The first ``limit`` rows of the first epoch, in training order."""
         for row in self.stream.plan_of(0).members[:limit].tolist():
             yield self.train[row]
 
-    def excerpts(self, limit: int, n_tokens: int) -> list[TokenSample]:
-        """At most ``n_tokens`` of each of the first ``limit`` rows in which something trains.
+    def excerpts(self, limit: int, n_tokens: int) -> list[TrainedSample]:
+        """At most ``n_tokens`` of a document of the first ``limit`` rows in which something trains.
 
         Raises:
             ProbeError: no row trains anything.
         """
         rows = self.samples(len(self.train))
-        found = list(islice((excerpt(row, n_tokens) for row in rows if row.runs), limit))
+        found = list(islice((excerpt(row, n_tokens) for row in rows if row.n_trained), limit))
         if not found:
             raise ProbeError(
                 "no row trains anything",
@@ -112,11 +112,24 @@ def no_trace(run: Run) -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda)
 
 
-def excerpt(sample: TokenSample, n_tokens: int) -> TokenSample:
-    """At most ``n_tokens`` of a sample around where it begins to train, with their weights.
+def excerpt(sample: TrainedSample, n_tokens: int) -> TrainedSample:
+    """At most ``n_tokens`` of each document around where it begins to train, with their weights.
 
-    A long prompt loses its beginning: cut at the end, it would lose its answer.
+    A long prompt loses its beginning: cut at the end, it would lose its answer. Steps are judged
+    all along, so that a solution loses its end.
     """
+    if isinstance(sample, StepSample):
+        return with_documents(sample, [_head(sample, n_tokens)])
+    return with_documents(sample, [_excerpt(one, n_tokens) for one in sample.documents])
+
+
+def _head(sample: StepSample, n_tokens: int) -> TokenSample:
+    """The beginning with one end of a step at least."""
+    n_tokens = max(n_tokens, sample.ends[0][0] + 1) if sample.ends else n_tokens
+    return TokenSample(sample.input_ids[:n_tokens], (), sample.source)
+
+
+def _excerpt(sample: TokenSample, n_tokens: int) -> TokenSample:
     first = sample.runs[0][0] if sample.runs else 0
     start = min(max(0, first - n_tokens // 2), max(0, len(sample) - n_tokens))
     end = start + n_tokens
