@@ -15,10 +15,21 @@ from tunesmith.config.read import LoadedConfig
 @click.command(context_settings=OVERRIDE_SETTINGS)
 @takes_config
 @click.option("--accept-change", multiple=True, metavar="KEY", help="Go on across this change.")
+@click.option(
+    "--reset",
+    multiple=True,
+    type=click.Choice(["optimizer"]),
+    help="Go on without this part of a checkpoint; it starts anew.",
+)
 @click.option("--sweep", metavar="FILE", help="Train once for each combination of FILE's values.")
 @click.option("--fail-fast", is_flag=True, help="With --sweep: end with the first run that fails.")
 def train(
-    *, request: Request, accept_change: tuple[str, ...], sweep: str | None, fail_fast: bool
+    *,
+    request: Request,
+    accept_change: tuple[str, ...],
+    reset: tuple[str, ...],
+    sweep: str | None,
+    fail_fast: bool,
 ) -> int | None:
     """Plan, check, train and export what the YAML CONFIG describes.
 
@@ -26,7 +37,8 @@ def train(
     """
     if sweep is not None:
         accepted = [word for key in accept_change for word in ("--accept-change", key)]
-        return train_sweep(request, sweep, fail_fast=fail_fast, more=accepted)
+        resets = [word for part in reset for word in ("--reset", part)]
+        return train_sweep(request, sweep, fail_fast=fail_fast, more=[*accepted, *resets])
     if fail_fast:
         raise click.UsageError("`--fail-fast` needs `--sweep FILE`.")
     loaded = request.load()
@@ -34,10 +46,12 @@ def train(
     from tunesmith.dist.runtime import detect
     from tunesmith.launch.local import start
     from tunesmith.report.console import Console
+    from tunesmith.runs.folder import Consent
     from tunesmith.runs.watchers import told_to
 
     _require_machine(request, loaded, detect())
-    start(loaded.config, told_to(Console()), accepted=accept_change)
+    consent = Consent(frozenset(accept_change), frozenset(reset))
+    start(loaded.config, told_to(Console()), consent=consent)
     return None
 
 

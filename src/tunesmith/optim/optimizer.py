@@ -230,6 +230,7 @@ def set_rates(optimizer: Optimizer, schedule: Schedule, step: int) -> None:
 def _mismatch(what: str) -> RunError:
     return RunError(
         f"the optimizer's state cannot be taken over: {what}",
-        hint="go on with the config that wrote the checkpoint, or start in a new output_dir",
+        hint="go on with the config that wrote the checkpoint, start in a new output_dir, or "
+        "`--reset optimizer` to go on with none of it",
         exit_code=ExitCode.DAMAGED,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +11,10 @@ import torch
 from transformers import PreTrainedModel
 
 from tunesmith.checkpoint import layout
-from tunesmith.checkpoint.load import Saved, read
+from tunesmith.checkpoint.load import Saved, read, reset_hint
 from tunesmith.checkpoint.lock import owning
 from tunesmith.checkpoint.state import TrainState
+from tunesmith.data.merge import LEDGER
 from tunesmith.data.stream import MapStream
 from tunesmith.dist.mesh import Mesh
 from tunesmith.engine.guard import BadStep
@@ -25,7 +26,15 @@ from tunesmith.errors import ExitCode, RunError
 from tunesmith.patches.patch import applied
 from tunesmith.runs.assemble import Assembled, assemble
 from tunesmith.runs.finish import finish
-from tunesmith.runs.folder import look, of_checkpoint, read_record, refuse_other_run
+from tunesmith.runs.folder import (
+    AS_IT_WAS,
+    Consent,
+    look,
+    of_checkpoint,
+    read_record,
+    refuse_other_run,
+)
+from tunesmith.runs.guarding import LedgerIncidents
 from tunesmith.runs.handed import lent
 from tunesmith.runs.material import Material
 from tunesmith.runs.plan import RunPlan
@@ -51,7 +60,7 @@ def train(
     mesh: Mesh,
     watchers: Watchers,
     *,
-    accepted: Collection[str] = (),
+    consent: Consent = AS_IT_WAS,
     model: PreTrainedModel | None = None,
 ) -> Result:
     """The finished run. An unfinished run of the same plan in the folder is gone on with.
@@ -64,13 +73,13 @@ def train(
     output_dir = Path(plan.config.checkpoint.output_dir)
     with owning(output_dir), listening(StopFlag()) as stop, applied(plan.patches.patches):
         found = look(output_dir, plan.to_json())
-        refuse_other_run(output_dir, found, accepted)
+        refuse_other_run(output_dir, found, consent.accepted)
         for name, was, is_ in found.noted:
             watchers.said(f"note: {name} was {was}, is {is_}; the run goes on with it")
         if plan.config.checkpoint.auto_resume and found.is_done:
             watchers.said(f"this run is finished already: {output_dir} holds the model")
             return _of_earlier_run(output_dir)
-        saved = find_checkpoint(plan, watchers, accepted)
+        saved = find_checkpoint(plan, watchers, consent)
         recorder = Recorder(plan, output_dir)
         watchers.stage("load")
         with switched(plan), lent(model, plan):
@@ -84,9 +93,10 @@ def train(
                 model=model,
             )
             require_room(assembled.run)
-            proven = saved is not None and not (accepted or plan.config.checkpoint.resume_from)
+            proven = not (saved is None or consent.accepted or plan.config.checkpoint.resume_from)
             findings = [] if proven else preflight(assembled, plan, material, watchers)
             write_records(plan, material, findings, output_dir)
+            _tell_reset(saved, output_dir, watchers)
             watchers.stage("train")
             stop.end_if_asked()
             state = _fit(assembled, output_dir, watchers)
@@ -142,7 +152,7 @@ def require_room(run: Run) -> None:
     run.checkpoints.require_room(run.cadence.saves_after(0), has_best=evaluates)
 
 
-def find_checkpoint(plan: RunPlan, watchers: Watchers, accepted: Collection[str]) -> Saved | None:
+def find_checkpoint(plan: RunPlan, watchers: Watchers, consent: Consent) -> Saved | None:
     """The checkpoint to go on from: the one named, else the newest that is whole, else none.
 
     Raises:
@@ -151,8 +161,8 @@ def find_checkpoint(plan: RunPlan, watchers: Watchers, accepted: Collection[str]
     """
     section = plan.config.checkpoint
     if section.resume_from:
-        named = read(Path(section.resume_from))
-        refuse_other_run(named.path, of_checkpoint(named, plan.to_json()), accepted)
+        named = read(Path(section.resume_from), consent.reset)
+        refuse_other_run(named.path, of_checkpoint(named, plan.to_json()), consent.accepted)
         left = plan.steps.value - named.state.step
         watchers.said(
             f"going on from {named.path}: {max(0, left)} of {plan.steps.value} steps left"
@@ -162,13 +172,13 @@ def find_checkpoint(plan: RunPlan, watchers: Watchers, accepted: Collection[str]
         return None
     output_dir = Path(section.output_dir)
     layout.sweep(output_dir)
-    survey = layout.survey(output_dir)
+    survey = layout.survey(output_dir, consent.reset)
     for damage in survey.damaged:
         watchers.said(f"damaged, not used: {damage}")
     if survey.newest is None:
         _refuse_all_damaged(output_dir, survey.damaged)
         return None
-    saved = read(survey.newest)
+    saved = read(survey.newest, consent.reset)
     watchers.said(f"going on from {survey.newest.name}")
     return saved
 
@@ -183,10 +193,23 @@ def _refuse_all_damaged(output_dir: Path, damaged: Sequence[layout.Damage]) -> N
         return
     raise RunError(
         f"no checkpoint in this folder is whole: {damaged[0]}",
-        hint="bring one back from a copy, or delete them to train from the start",
+        hint="bring one back from a copy, or delete them to train from the start"
+        + reset_hint(damaged),
         where=str(output_dir),
         exit_code=ExitCode.DAMAGED,
     )
+
+
+def _tell_reset(saved: Saved | None, output_dir: Path, watchers: Watchers) -> None:
+    """Say, and write down for good, that a part of the checkpoint was not gone on with."""
+    if saved is None:
+        return
+    for part in sorted(saved.reset):
+        action = f"the state of the {part} in {saved.path.name} was not used; it starts anew"
+        watchers.said(action)
+        LedgerIncidents(output_dir / LEDGER).add(
+            {"steps": [saved.state.step], "what": f"--reset {part}", "action": action, "rows": []}
+        )
 
 
 def _of_earlier_run(output_dir: Path) -> Result:

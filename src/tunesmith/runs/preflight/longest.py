@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from tunesmith.checkpoint.weights import n_bytes
 from tunesmith.data.batch import Batch
 from tunesmith.data.cache import PreparedSplit
 from tunesmith.data.samples import TrainedSample
 from tunesmith.data.stream import OrderSettings, collate_rows
 from tunesmith.engine.report import peak_memory_bytes
+from tunesmith.engine.run import Run
 from tunesmith.errors import ExitCode, ProbeError
 from tunesmith.runs.preflight.probe import Subject
 
@@ -28,7 +30,9 @@ def probe_longest(subject: Subject) -> str:
     try:
         run.policy.train()
         batch = _batch(rows, subject.plan.train_order)
+        moments = _unmade_state(run)  # lies there from the first step on
         run.forward_backward([batch], subject.totals(rows))
+        del moments
         run.policy.zero_grad(set_to_none=True)
         if held_out is not None:
             _evaluate(subject, _largest(held_out, subject.plan.held_out_order))
@@ -56,6 +60,13 @@ def _largest(split: PreparedSplit, order: OrderSettings) -> list[TrainedSample]:
             chosen.append(split[row])
             room -= length
     return chosen
+
+
+def _unmade_state(run: Run) -> torch.Tensor:
+    """Memory of the size of the optimizer's state, so far as that is not there yet."""
+    made = sum(map(n_bytes, run.optimizer.state_tensors().values()))
+    missing = max(0, run.optimizer.expected_bytes() - made)
+    return torch.empty(missing, dtype=torch.uint8, device=run.device)
 
 
 def _batch(rows: Sequence[TrainedSample], order: OrderSettings) -> Batch:
