@@ -14,7 +14,6 @@ from tests import smallrun
 from tunesmith.config import read
 from tunesmith.errors import TunesmithError
 from tunesmith.launch import local
-from tunesmith.models.policy import Policy
 from tunesmith.runs.watchers import Watchers
 
 CHECK = "config check"
@@ -28,7 +27,6 @@ class Told:
 
     error: TunesmithError | None = None
     lines: list[str] = field(default_factory=list)
-    policies: list[Policy] = field(default_factory=list)
     trained: bool = False
 
     @property
@@ -46,6 +44,7 @@ class Told:
         """Everything, in one piece: message, place, hint, lines."""
         error = self.error
         parts = [error.message, str(error.where), str(error.hint)] if error is not None else []
+        parts += [f"{one.key}: {one.message}; {one.fix}" for one in getattr(error, "problems", ())]
         return "\n".join([*parts, *self.lines])
 
 

@@ -7,13 +7,18 @@ from typing import Literal
 from tunesmith.config.section import Section, key
 
 ProbeName = Literal[
+    "settings",
     "conservation",
+    "order",
+    "cache",
     "stops",
+    "turns",
     "serving",
     "isolation",
     "loss",
     "invariance",
     "coverage",
+    "upgrade",
     "longest",
     "resume",
     "export",

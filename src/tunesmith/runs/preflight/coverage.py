@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.checkpoint.weights import ADAPTER, read_weights, same_tensor
+from tunesmith.config.flat import to_flat
 from tunesmith.data.collate import collate
 from tunesmith.errors import ProbeError
 from tunesmith.models.state import saved_name, trainable_state
@@ -31,7 +33,10 @@ def probe_coverage(subject: Subject) -> str:
     with nudged(list(parameters.values())):
         _backward(subject)
         still = [name for name, p in parameters.items() if p.grad is None or not p.grad.any()]
-    if still and not subject.plan.architecture.n_experts:
+    # An expert that no token of a few rows was sent to has none; everything else must.
+    idle = [name for name in still if _EXPERT in name]
+    still = [name for name in still if _EXPERT not in name]
+    if still:
         raise ProbeError(
             f"{len(still)} of {len(parameters)} trained parameters get no gradient: {still[0]}",
             hint="leave the module out of lora_target_modules, or report the model",
@@ -39,8 +44,33 @@ def probe_coverage(subject: Subject) -> str:
         )
     how = _find_again(subject, parameters)
     count = sum(parameter.numel() for parameter in parameters.values())
-    idle = f", {len(still)} idle experts aside" if still else ""
-    return f"{len(parameters)} tensors ({count:,} numbers) get a gradient{idle} and {how}"
+    aside = f", {len(idle)} idle experts aside" if idle else ""
+    told = f"{len(parameters)} tensors ({count:,} numbers) get a gradient{aside} and {how}"
+    out = unadapted_experts(subject)
+    if not out:
+        return told
+    return f"{told}; FROZEN although every linear layer was asked for: {', '.join(out)}"
+
+
+_EXPERT = ".experts."
+
+
+def unadapted_experts(subject: Subject) -> list[str]:
+    """The names of experts' weights that no adapter reaches where all linear layers were to train.
+
+    Experts that transformers keeps in one tensor are no linear layers; layers' numbers are left
+    out, so that each kind is told once.
+    """
+    asked = to_flat(subject.plan.config, all=True)
+    linear = asked["lora_target_linear"] or asked["lora_target_modules"] == "all-linear"
+    if asked["adapter"] is None or not linear or not subject.plan.architecture.n_experts:
+        return []
+    names = (
+        name
+        for name, parameter in subject.run.policy.model.named_parameters()
+        if _EXPERT in name and parameter.dim() == len(("expert", "out", "in"))
+    )
+    return sorted({re.sub(r"\.\d+\.", ".*.", name) for name in names if ".lora_" not in name})
 
 
 @contextmanager

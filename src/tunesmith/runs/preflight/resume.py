@@ -46,9 +46,15 @@ def probe_resume(subject: Subject) -> str:
             Path(scratch), subject.files, run.optimizer, extra=run.scale.to_json
         )
         _step(subject, 0)
-        folder = store.save(TrainState(step=1))
+        saved = TrainState(
+            step=1,
+            epoch=run.stream.epoch_at(1),
+            tokens=run.stream.n_tokens(0),
+            trained_tokens=sum(run.stream.weights(0).values()),
+        )
+        folder = store.save(saved)
         straight = _after_second(subject, trained)
-        _load(subject, folder)
+        _require_state(saved, _load(subject, folder))
         shutil.rmtree(folder)
         again = _after_second(subject, trained)
     return _compare(subject, straight, again)
@@ -73,12 +79,25 @@ def _after_second(subject: Subject, trained: Mapping[str, Tensor]) -> dict[str, 
     return {name: value.detach().cpu().clone() for name, value in trained.items()}
 
 
-def _load(subject: Subject, folder: Path) -> None:
+def _load(subject: Subject, folder: Path) -> TrainState:
     run = subject.run
     with torch.no_grad():
         for parameter in trainable_state(run.policy).values():
             parameter.zero_()  # what is not loaded must not look as if it were
-    put_back(run, subject.files, read(folder))
+    return put_back(run, subject.files, read(folder))
+
+
+def _require_state(saved: TrainState, loaded: TrainState) -> None:
+    """Raise where a run would go on from another place than the one it was saved at."""
+    was, is_ = saved.to_json(), loaded.to_json()
+    for name in was:
+        if was[name] != is_[name]:
+            raise ProbeError(
+                f"a run that is stopped and resumed goes on elsewhere: `{name}` was "
+                f"{was[name]!r}, is {is_[name]!r}",
+                hint="report it; training without interruption is not affected",
+                where=name,
+            )
 
 
 def _compare(subject: Subject, straight: Mapping[str, Tensor], again: Mapping[str, Tensor]) -> str:
