@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from datasets import Dataset, DatasetDict, load_from_disk
 from transformers import AutoModelForCausalLM, NemotronConfig, Qwen2Config
 
+from tests.security.home import make_home
 from tests.smallrun import WORDS, write_rows
 from tests.unit.export.parts import byte_tokenizer, make_base
 from tunesmith.config.preflight import ProbeName
@@ -177,6 +179,7 @@ def make_ground(folder: Path) -> Path:
     _qwen(folder)
     _nemotron(folder)
     _tokenizer(folder)
+    make_home(make_base(folder / "home"), Path(os.devnull))
     write_rows(folder / "chat.jsonl", chat())
     write_rows(folder / "many.jsonl", chat(300))
     write_rows(folder / "copies.jsonl", [*chat(4), *chat(2), *chat(6)])

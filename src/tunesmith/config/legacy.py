@@ -107,6 +107,8 @@ _USUAL: Mapping[str, Any] = {
     "device_map": "auto",
 }
 
+_SECRET = "is a secret, and no secret is written in a config"
+
 # Key -> (why it is refused, what to write instead).
 REFUSED: Mapping[str, tuple[str, str]] = {
     "max_packed_sequence_len": (
@@ -128,6 +130,11 @@ REFUSED: Mapping[str, tuple[str, str]] = {
         "was never read by axolotl, the rate fell to 0",
         "use `cosine_min_lr_ratio`, a share of `learning_rate`",
     ),
+    # `secrets.refuse_secrets` answers for their values.
+    "comet_api_key": (_SECRET, "set the environment variable COMET_API_KEY"),
+    "swanlab_api_key": (_SECRET, "set the environment variable SWANLAB_API_KEY"),
+    "swanlab_lark_webhook_url": (_SECRET, "take it out"),
+    "swanlab_lark_secret": (_SECRET, "take it out"),
 }
 
 # Switch -> the attention function that it asks for; None leaves the choice to the machine.

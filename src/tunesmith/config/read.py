@@ -28,6 +28,7 @@ from tunesmith.config.names import check_names
 from tunesmith.config.overrides import Override, apply_overrides, as_overrides
 from tunesmith.config.paths import PathTable
 from tunesmith.config.schema import RunConfig
+from tunesmith.config.secrets import refuse_secrets, without_secrets
 from tunesmith.config.section import takes
 from tunesmith.config.source import STDIN, text_of
 from tunesmith.config.tree import MAX_DEPTH, Place, read_tree
@@ -140,7 +141,9 @@ def examine(
     """
     draft = _read(source)
     draft.data_only = data_only
-    apply_overrides(draft, [_own(override) for override in as_overrides(overrides)])
+    refuse_secrets(draft)
+    given = [_own(override) for override in as_overrides(overrides)]
+    apply_overrides(draft, without_secrets(draft, given))
     old, places = copy.deepcopy(draft.values), PathTable(draft.places)
     upgrade(draft)
     written = old | copy.deepcopy(draft.values)

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
@@ -17,6 +15,7 @@ from tunesmith.checkpoint.durable import replacing_folder, require_room
 from tunesmith.checkpoint.finished import (
     RECORD,
     Finished,
+    base_folder,
     load_base,
     load_finished,
     open_finished,
@@ -77,12 +76,12 @@ def merge(
     finished = open_finished(adapter_dir)
     if not finished.is_adapter:
         raise _no_adapter(adapter_dir)
-    folder = _base_folder(finished, base)
+    folder = base_folder(finished, base)
     _require_same_base(finished, folder)
     target = output_dir if output_dir is not None else adapter_dir / MERGED
     if target.resolve() == adapter_dir.resolve():
         raise _would_overwrite(adapter_dir)
-    tokenizer = AutoTokenizer.from_pretrained(str(adapter_dir))
+    tokenizer = AutoTokenizer.from_pretrained(str(adapter_dir), trust_remote_code=False)
     prompts = make_prompts(tokenizer)
     source = load_base(finished, device=device, base=str(folder))
     dtype = source.dtype
@@ -153,23 +152,6 @@ def _write(merged: PreTrainedModel, folder: Path) -> None:
     if merged.generation_config is not None:
         merged.generation_config.save_pretrained(folder)
     write_weights(folder, named_weights(merged))
-
-
-def _base_folder(finished: Finished, base: str | None) -> Path:
-    """The base as a local folder: the one given, or the one that the adapter names."""
-    name = base or str(finished.base)
-    if Path(name).is_dir():
-        return Path(name)
-    try:
-        revision = (finished.record.get("base") or {}).get("commit")
-        return Path(snapshot_download(name, revision=revision))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise RunError(
-            f"the adapter's base model {name} is neither here nor on the hub",
-            hint="name its folder with --base-model",
-            where=str(finished.path),
-            exit_code=ExitCode.WRONG_INPUT,
-        ) from error
 
 
 def _require_same_base(finished: Finished, folder: Path) -> None:

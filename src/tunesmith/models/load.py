@@ -14,11 +14,12 @@ from transformers import (
     PreTrainedModel,
 )
 
-from tunesmith.errors import ExitCode, ModelError
+from tunesmith.errors import ModelError
 from tunesmith.log import get_logger
 from tunesmith.models.quiet import without_bars
 from tunesmith.models.repacking import keep_values
-from tunesmith.models.source import LocatedModel
+from tunesmith.models.screen import screen_model
+from tunesmith.models.source import LocatedModel, local_settings
 
 log = get_logger(__name__)
 
@@ -27,15 +28,17 @@ def read_config(base: LocatedModel) -> PreTrainedConfig:
     """Return the model's config, the user's overrides applied; loads no weights.
 
     Raises:
-        ModelError: transformers does not know the architecture (exit code 8 where the repository
-            brings its own code), or an override names a field that the config lacks.
+        ModelError: transformers does not know the architecture, or an override names a field that
+            the config lacks; exit code 8, the folder is refused for safety.
     """
-    folder = base.settings.config_path or str(base.path)
+    named = base.settings.config_path
+    folder = local_settings(named, "base_model_config") if named is not None else base.path
+    screen_model(folder, base.original)
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (ValueError, OSError) as error:
         raise _unreadable(base, error) from error
-    if base.settings.trust_remote_code:
+    if base.settings.trust_remote_code and base.settings.remote_code is None:
         log.warning(
             "notice: trust_remote_code has no effect: transformers has %s itself", config.model_type
         )
@@ -123,15 +126,7 @@ def _find_class(name: str | None) -> Any:
 
 
 def _unreadable(base: LocatedModel, error: Exception) -> ModelError:
-    text = str(error)
-    if "trust_remote_code" in text or "custom code" in text:
-        return ModelError(
-            f"{base.original} needs code from its own repository, which is never run here",
-            hint="choose a model that transformers has itself, or a newer transformers",
-            where="trust_remote_code",
-            exit_code=ExitCode.UNSAFE,
-        )
-    reason = text.splitlines()[0] if text else repr(error)
+    reason = str(error).splitlines()[0] if str(error) else repr(error)
     return ModelError(
         f"the config of {base.original} cannot be read: {reason}",
         hint="install a transformers that knows this architecture, or choose another base_model",

@@ -25,6 +25,11 @@ def _entry(**keys: Any) -> dict[str, Any]:
 
 
 BUILT: list[Case] = [
+    (
+        {"remote_code": {"repo": "other", "commit": "0" * 40, "sha256": {}}},
+        "conflict",
+        "remote_code.repo",
+    ),
     ({"micro_batch_size": OUT}, "missing", "micro_batch_size"),
     ({"micro_batch_size": OUT, "gradient_accumulation_steps": 4}, "missing", "micro_batch_size"),
     ({"micro_batch_size": OUT, "batch_size": 8}, "missing", "micro_batch_size"),

@@ -15,14 +15,17 @@ from typing import Any
 import pytest
 
 from tests import smallrun
+from tests.security.home import approval, make_home
 from tunesmith.config import read
 from tunesmith.config.data import DataSection, DatasetEntry
 from tunesmith.config.flat import leaves
 from tunesmith.config.inline import InlineFormat
+from tunesmith.config.model import ModelSection, RemoteCode
 from tunesmith.config.schema import RunConfig
 from tunesmith.config.section import KeyInfo, Section
 from tunesmith.data.formats.options import FormatOptions
 from tunesmith.launch import local
+from tunesmith.models.source import locate
 from tunesmith.registry import registry
 from tunesmith.runs.watchers import Watchers
 
@@ -121,7 +124,15 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Readers:
             local.start(config, Watchers())
         for name in INLINE_FORMATS:
             _read_row(name)
+        _approve_code(folder)
     return seen
+
+
+def _approve_code(folder: Path) -> None:
+    """Find a model that needs code of its own, with the code approved."""
+    home = make_home(smallrun.base(folder / "home"), folder / "ran", "home_read")
+    approved = RemoteCode(**approval(str(home), folder / "ran", "home_read"))
+    locate(ModelSection(base=str(home), remote_code=approved))
 
 
 def _read_row(name: str) -> None:
