@@ -19,8 +19,7 @@ from tunesmith.registry import nearest
 # Kind -> keys. The kinds are `BOUNDS` of numbers, and what `TYPES` names.
 _KINDS: Mapping[str, str] = {
     "flag": """
-        activation_offloading dpo_use_weighting precompute_ref_log_probs dpo_use_liger_kernel
-        dpo_padding_free
+        activation_offloading precompute_ref_log_probs
         rl_adapter_ref_model mask_thinking_ce reward_model process_reward_model
         kd_normalize_topk use_eaft liger_use_token_scaling deepcompile fp32_norms
         expert_parallel_fallback_on_unsupported qlora_sharded_model_loading use_ray spawn
@@ -88,8 +87,7 @@ _KINDS: Mapping[str, str] = {
         trl.replay_buffer_size ebft.min_completion_prefix qat.fake_quant_after_n_steps
         diffusion.mask_token_id""",
     "rate": """
-        rl_beta orpo_alpha simpo_gamma cpo_alpha kto_desirable_weight
-        kto_undesirable_weight center_rewards_coefficient kd_ce_alpha kd_temperature kd_beta
+        center_rewards_coefficient kd_ce_alpha kd_temperature kd_beta
         kd_temperature_min eaft_alpha generation_temperature
         embedding_lr embedding_lr_scale loraplus_lr_ratio loraplus_lr_embedding adam_epsilon2
         dion_lr qgalore_scale grokfast_lamb nvfp4_merge_aware_start_step gradio_temperature
@@ -99,7 +97,7 @@ _KINDS: Mapping[str, str] = {
         diffusion.eps diffusion.generation_temperature hatchery.sample_temperature
         hatchery.future_timeout""",
     "share": """
-        dpo_label_smoothing kd_alpha generation_top_p generation_prompt_ratio adam_beta3
+        kd_alpha generation_top_p generation_prompt_ratio adam_beta3
         dion_momentum dion_rank_fraction qgalore_cos_threshold cosine_constant_lr_ratio
         relora_prune_ratio grokfast_alpha spectrum_top_fraction trl.ref_model_mixup_alpha
         trl.top_p trl.min_p trl.reroll_start_fraction vllm.gpu_memory_utilization ebft.top_p
@@ -117,13 +115,13 @@ _KINDS: Mapping[str, str] = {
         diffusion.mask_token_str hatchery.base_url hatchery.api_key hatchery.project_id
         hatchery.save_name_prefix volumes[].name volumes[].mount fp8_config.recipe""",
     "words": """
-        dpo_loss_type fsdp fp32_norm_classes dockerfile_commands secrets lm_eval_tasks
+        fsdp fp32_norm_classes dockerfile_commands secrets lm_eval_tasks
         eval_causal_lm_metrics optim_target_modules lora_target_parameters peft_layers_pattern
         unfrozen_parameters tokens nemo_gym_config_paths lr_groups[].modules trl.reward_funcs
         selective_checkpointing.save selective_checkpointing.recompute_layer_types
         hatchery.reward_funcs""",
     "list": """
-        dpo_loss_weights volumes pose_split_on_token_ids lr_groups peft_layers_to_transform
+        volumes pose_split_on_token_ids lr_groups peft_layers_to_transform
         peft_layer_replication lora_exclude_modules role_boundaries nemo_gym_datasets
         trl.reward_weights ebft.feature_layers trl.reward_processing_classes""",
     "map": """
@@ -143,9 +141,6 @@ _KINDS: Mapping[str, str] = {
 NAMES: Mapping[str, str] = {
     "activation_offloading": "legacy disk hidden_states",
     "diffusion.noise_schedule": "linear cosine",
-    "dpo_loss_type": """
-        sigmoid hinge ipo exo_pair nca_pair robust bco_pair sppo_hard aot aot_unpaired discopop
-        apo_zero apo_down sft""",
     "ebft.advantage_estimator": "rloo group_norm reinforce",
     "ebft.embed_method": "last_token mean_pooling completion_mean concat",
     "ebft.mode": "structured strided",

@@ -57,7 +57,7 @@ _IGNORED: Mapping[str, str] = {
     _LOSS: """
         cut_cross_entropy liger_cross_entropy liger_fused_linear_cross_entropy
         flash_attn_cross_entropy flash_attn_cross_entropy_loss chunked_cross_entropy
-        chunked_cross_entropy_num_chunks unsloth_cross_entropy_loss""",
+        chunked_cross_entropy_num_chunks unsloth_cross_entropy_loss dpo_use_liger_kernel""",
     _SAME: """
         lora_mlp_kernel lora_qkv_kernel lora_o_kernel lora_embedding_kernel liger_rope
         liger_rms_norm liger_rms_norm_gated liger_layer_norm liger_swiglu liger_glu_activation
@@ -88,7 +88,7 @@ _IGNORED: Mapping[str, str] = {
         device_map""",
     _NEVER_REENTRANT: "gradient_checkpointing_kwargs",
     _NOWHERE: "default_system_message",
-    _FLAT: "batch_flattening",
+    _FLAT: "batch_flattening dpo_padding_free",
     _SINGLE: """
         local_rank world_size ddp ddp_timeout ddp_bucket_cap_mb ddp_broadcast_buffers
         ddp_find_unused_parameters""",

@@ -33,7 +33,7 @@ from tunesmith.config.section import takes
 from tunesmith.config.source import STDIN, text_of
 from tunesmith.config.tree import MAX_DEPTH, Place, read_tree
 from tunesmith.config.tree import Path as TreePath
-from tunesmith.config.unbuilt import not_trained, other_file
+from tunesmith.config.unbuilt import other_file
 from tunesmith.config.words import problems_of
 from tunesmith.errors import REMOVE, ConfigError, Problem
 from tunesmith.plugins import load_plugins
@@ -381,9 +381,9 @@ def _without_compared(
         if is_compared(name := format_name(entry.type))
     }
     for problem in problems:
-        if problem.code == "not-built" and problem.key in compared:
-            named = f"training on rows of `{compared[problem.key]}`"
-            draft.notice(path_of(problem.key), not_trained(named))
+        if problem.key in compared and problem.code == "conflict":
+            said = f"{problem.message}; its rows are read and shown"
+            draft.notice(path_of(problem.key), said)
         else:
             yield problem
 

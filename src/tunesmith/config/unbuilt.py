@@ -1,7 +1,7 @@
 """Keys of axolotl that no section reads yet, by the capability that they belong to.
 
-They are known, so that ``rl: dpo`` is answered with "preference training is not built yet" and not
-with "unknown key". Left at null, false, zero, empty or their default they pass without a word.
+They are known, so that ``rl: grpo`` is answered with "reinforcement learning is not built yet" and
+not with "unknown key". Left at null, false, zero, empty or their default they pass without a word.
 """
 
 from __future__ import annotations
@@ -20,17 +20,14 @@ from tunesmith.errors import REMOVE, Problem
 from tunesmith.registry import nearest
 
 CLOUD = "cloud launchers"
+RL = "reinforcement learning"
 
 # capability: "keys that switch it on | keys that only mean something once it is on".
 # `name=value` gives the default where it is not null, false, zero or empty: it alone asks for
 # nothing then, beside null and empty. `name!` asks for something with zero too.
 _TABLE: Mapping[str, str] = {
-    "preference and reinforcement learning": """
-        rl |
-        rl_beta dpo_loss_type dpo_loss_weights dpo_use_weighting dpo_label_smoothing
-        precompute_ref_log_probs dpo_use_liger_kernel dpo_padding_free orpo_alpha simpo_gamma
-        cpo_alpha kto_desirable_weight kto_undesirable_weight max_prompt_len rl_adapter_ref_model
-        trl vllm ebft mask_thinking_ce""",
+    RL: "| trl vllm ebft max_prompt_len mask_thinking_ce",
+    "a reference beside the model": "precompute_ref_log_probs rl_adapter_ref_model |",
     "reward models": """
         reward_model process_reward_model | center_rewards_coefficient num_labels""",
     "knowledge distillation": """
@@ -165,26 +162,23 @@ _ENTRY_TABLE: Mapping[str, str] = {
 _SILENCES: Mapping[str, frozenset[str]] = {
     name: frozenset({"datasets", "test_datasets"})
     for name in (
-        "preference and reinforcement learning",
+        RL,
         "reward models",
         "knowledge distillation",
         "masked diffusion",
     )
 } | {"further kinds of LoRA": frozenset({"lora_target_linear"})}
 
-_SEEN: frozenset[str] = frozenset({"preference and reinforcement learning", "reward models"})
+_SEEN: frozenset[str] = frozenset({RL, "reward models"})
 """Capabilities whose rows can be looked at although nothing trains with them yet."""
 
 RL_METHODS: Mapping[str, str] = {
-    "dpo": "preference training (DPO)",
-    "ipo": "preference training (IPO)",
-    "orpo": "preference training (ORPO)",
     "kto": "preference training (KTO)",
-    "simpo": "preference training (SimPO)",
     "grpo": "reinforcement learning (GRPO)",
     "gdpo": "reinforcement learning (GDPO)",
     "ebft": "energy-based fine-tuning (EBFT)",
 }
+"""Values of ``rl`` that name what is not built yet."""
 
 # Keys of the first version of FSDP -> what stands for them in the second.
 FSDP1_ONLY: Mapping[str, str] = {
@@ -231,6 +225,10 @@ class UnbuiltKey:
         return value is False or (not value and not self.zero_asks)
 
 
+_METHOD = UnbuiltKey(RL, switches=True)
+"""What ``rl`` is where it names a method that is not built."""
+
+
 @cache
 def unbuilt_keys() -> Mapping[str, UnbuiltKey]:
     """Every such key by flat name; keys of a data set's entry begin with ``datasets[].``."""
@@ -270,7 +268,7 @@ def take_unbuilt(
         if flat in _SWITCHED_OFF and draft.old_booleans.get(path, value) == _SWITCHED_OFF[flat]
     }
     for flat, path, value in found:
-        known = unbuilt_keys()[flat]
+        known = unbuilt_keys().get(flat, _METHOD)
         if not known.is_off(value):
             right = judge_value(draft, flat, path, value, lenient=lenient)
             asking = _Asking(flat, path, known.switches, draft.place(path), value, is_right=right)
@@ -348,11 +346,6 @@ def _refuse(draft: Draft, capability: str, items: Sequence[_Asking]) -> None:
         return  # what is wrong with the value is said
     first = switches[0]
     method = str(first.value) if first.flat == "rl" else ""
-    if method and method not in RL_METHODS:
-        meant = nearest(method, RL_METHODS)
-        fix = f"did you mean `{meant}`?" if meant else f"one of {', '.join(RL_METHODS)}"
-        draft.problem("out-of-range", first.path, f"`{method}` is no method", fix, {"rl": meant})
-        return
     name = RL_METHODS[method] if method else capability
     if draft.data_only and capability in _SEEN:
         draft.notice(first.path, not_trained(name))

@@ -84,7 +84,8 @@ def literals() -> list[tuple[Leaf, str]]:
 
 @pytest.mark.parametrize(("leaf", "word"), literals())
 def test_a_misspelt_name_is_refused_with_the_nearest(leaf: Leaf, word: str) -> None:
-    wrong = word[:2] + word[3:]
+    # `sipo` is nearer to `ipo`.
+    wrong = word[:3] + word[4:] if word == "simpo" else word[:2] + word[3:]
     found = problems_of(written(leaf.flat, wrong) | {"load_in_4bit": False})
     (problem,) = [p for p in found if p.key == leaf.flat.replace("[]", ".0")]
     assert (problem.code, problem.fix) == ("out-of-range", f"did you mean `{word}`?")
@@ -154,7 +155,7 @@ def test_a_misspelt_truth_value_is_known(key: str, wrong: str, meant: bool) -> N
         {"fsdp_config": {"fsdp_version": "2", "fsdp_offload_params": True}},
         {"embedding_lr": "1e-5"},
         {"fsdp": "full_shard auto_wrap"},
-        {"trl": {"generation_kwargs": {"anything": {"goes": 1}}}, "rl": "dpo"},
+        {"trl": {"generation_kwargs": {"anything": {"goes": 1}}}, "rl": "grpo"},
         {"deepspeed": {"zero_optimization": {"stage": 2}}},
     ],
 )

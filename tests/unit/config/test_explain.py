@@ -160,7 +160,7 @@ def test_an_old_key_of_a_file_is_told_with_what_became_of_it(old, key, value, li
 @pytest.mark.parametrize(
     ("key", "value", "type", "wrong"),
     [
-        ("rl", "grpo", "one of dpo, ipo", "wrong: not built yet"),
+        ("rl", "grpo", "`dpo`, `ipo`", "wrong: not built yet"),
         ("trl.vllm_mode", "colocate", "one of server, colocate", ""),
         ("vllm-mode", "colocate", "one of server, colocate", ""),
         ("sequence_len", "-1", "a whole number, 2 or more", "wrong: must be 2 or more, not `-1`"),

@@ -88,7 +88,7 @@ def test_at_most_a_handful_of_names_is_listed(values):
 
 def test_a_type_of_another_method_names_the_method():
     problem = only(**typed("chatml.intel"))
-    assert problem.code == "not-built"
+    assert problem.code == "conflict"
     assert "`rl: dpo`" in problem.fix
     assert problem.edit == {"rl": "dpo"}
 

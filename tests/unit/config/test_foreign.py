@@ -162,7 +162,7 @@ CASES = [
     (RIGHT, "compile", True, {"torch_compile": True}),
     (RIGHT, "run_name", "first", NO_EDIT),
     (RIGHT, "adapter_name_or_path", "out", NO_EDIT),
-    (RIGHT, "beta", 0.1, NO_EDIT),
+    (RIGHT, "beta", 0.1, {"rl_beta": 0.1}),
     (RIGHT, "train_file", "rows.jsonl", NO_EDIT),
     (RIGHT, "dataset_text_field", "text", NO_EDIT),
     (RIGHT, "dataset_dir", "data", NO_EDIT),

@@ -198,7 +198,7 @@ def test_every_key_of_axolotl_is_answered_when_it_is_on(reference):
 @pytest.mark.parametrize(
     ("values", "key", "fix"),
     [
-        ({"orpo_alpha": -0.1}, "orpo_alpha", "correct it, or take it out"),
+        ({"trl": {"beta": -0.1}}, "trl.beta", "correct it, or take it out"),
         ({"kd_alpha": "x"}, "kd_alpha", "correct it, or take it out"),
         ({"context_parallel_size": -2}, "context_parallel_size", "correct it, or take it out"),
         ({"neftune_noise_alpha": -5}, "neftune_noise_alpha", "correct it, or take it out"),
@@ -243,11 +243,9 @@ def test_what_is_switched_off_is_not_asked_for(off):
 
 def test_a_method_whose_rows_are_its_own_has_no_edit():
     datasets = [{"path": "a", "type": "chatml.intel"}]
-    (problem,) = problems(rl="dpo", rl_beta=0.1, datasets=datasets)
+    (problem,) = problems(rl="grpo", datasets=datasets)
     assert problem.edit == {}
-    assert problem.fix == (
-        "take out `rl`, `rl_beta`, and give `datasets` rows that hold an answer to learn"
-    )
+    assert problem.fix == "take out `rl`, and give `datasets` rows that hold an answer to learn"
 
 
 def test_a_method_does_not_silence_a_misspelt_type():

@@ -10,15 +10,19 @@ from pathlib import Path
 from tunesmith import catalog
 from tunesmith.config.checks.asked import Asked
 from tunesmith.config.checks.data import entries
-from tunesmith.config.checks.rule import PlainRule, Rule, out_of_range
+from tunesmith.config.checks.rule import PlainRule, Rule, conflict, out_of_range
 from tunesmith.config.dataset_types import (
+    Rows,
     family,
     format_name,
     is_compared,
     is_own,
     methods_of,
+    rows_for,
+    rows_of,
     type_names,
 )
+from tunesmith.config.inline import InlineFormat
 from tunesmith.config.schema import RunConfig
 from tunesmith.errors import REMOVE, Problem
 from tunesmith.registry import closest, nearest, registry
@@ -63,6 +67,17 @@ _SPELLINGS = {
 }
 _LISTED = 5
 """Names of what exists that a fix lists at most: the nearest."""
+
+
+_HELD: Mapping[Rows, str] = {
+    "answers": "answers to learn",
+    "pairs": "pairs of answers to compare",
+    "judged": "answers that are judged",
+    "steps": "steps that are judged",
+    "prompts": "prompts to answer",
+}
+_METHODS: Mapping[Rows, str] = {"answers": "", "pairs": "dpo", "judged": "kto"}
+"""The ``rl`` under which such rows are mostly trained on."""
 
 
 # What to take where a name is not built, and no other is near.
@@ -129,20 +144,33 @@ def schedule(config: RunConfig) -> Iterator[Problem]:
 
 
 def formats(config: RunConfig) -> Iterator[Problem]:
-    """The type of every data set exists, and supervised training reads its rows."""
-    names = type_names()
+    """The type of every data set exists, and its rows hold what is trained on."""
+    names, method = type_names(), config.objective.method or ""
     for key, entry in entries(config):
-        name = format_name(entry.type)
-        if is_compared(name):
-            yield Problem(
-                "not-built",
-                f"`{name}` gives answers to compare, and preference training is not built yet",
-                "choose a `type` whose rows hold an answer to learn",
-                key=f"{key}.type",
-                edit={f"{key}.type": "chat_template"},
-            )
+        name = format_name(entry.type, method)
+        held = rows_of(name)
+        if held is not None and held != rows_for(method):
+            yield _other_rows(f"{key}.type", entry.type, held, method)
+        elif method:
+            continue  # judged by `formats_of_method`
         elif isinstance(entry.type, str) and name not in (*names, "untyped") and not is_own(name):
             yield from _unknown_type(f"{key}.type", name, names)
+
+
+def _other_rows(key: str, kind: str | InlineFormat | None, held: Rows, method: str) -> Problem:
+    """The problem with a type whose rows are not for what is trained."""
+    wanted = f"`rl: {method}`" if method else "supervised training"
+    named = f"`type: {kind}`" if isinstance(kind, str) else "`type`"
+    message = f"{named} gives {_HELD[held]}, which {wanted} does not read"
+    fix = f"choose a `type` whose rows hold {_HELD[rows_for(method)]}"
+    if held not in _METHODS:
+        return conflict(key, message, {}, fix)
+    ours = _METHODS[held]
+    return conflict(key, message, {"rl": ours or REMOVE}, f"{fix}, or {_or_set(ours)}")
+
+
+def _or_set(method: str) -> str:
+    return f"set `rl: {method}`" if method else "take `rl` out"
 
 
 def formats_of_method(asked: Asked) -> Iterator[Problem]:
@@ -163,12 +191,12 @@ def _unknown_type(key: str, name: str, names: list[str], method: str = "") -> It
     """The problem with a type that is none of the names, nor a module that can be found."""
     methods = [] if method else methods_of(name)
     if methods:
-        yield Problem(
-            "not-built",
-            f"`{name}` gives answers to compare, and preference training is not built yet",
-            f"it belongs to `rl: {methods[0]}`; choose a `type` whose rows hold an answer to learn",
-            key=key,
-            edit={"rl": methods[0]},
+        held = _HELD[rows_for(methods[0])]
+        yield conflict(
+            key,
+            f"`type: {name}` gives {held}, which supervised training does not read",
+            {"rl": methods[0]},
+            f"set `rl: {methods[0]}`, or choose a `type` whose rows hold {_HELD['answers']}",
         )
     elif _may_be_a_module(name, names):
         yield Problem(
@@ -246,7 +274,7 @@ def attention(config: RunConfig) -> Iterator[Problem]:
 RULES: tuple[Rule | PlainRule, ...] = (
     Rule(("optimizer",), optimizer),
     Rule(("lr_scheduler",), schedule),
-    Rule(("datasets", "test_datasets"), formats),
+    Rule(("datasets", "test_datasets", "rl"), formats),
     PlainRule(("rl",), formats_of_method),
     Rule(("chat_template", "datasets", "test_datasets"), templates),
     Rule(("attn_implementation",), attention),
