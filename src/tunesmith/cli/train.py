@@ -10,6 +10,7 @@ from tunesmith.cli.options import OVERRIDE_SETTINGS, Request, takes_config, take
 from tunesmith.cli.sweep import list_sweep, train_sweep
 from tunesmith.config.environment import Environment
 from tunesmith.config.read import LoadedConfig
+from tunesmith.errors import TunesmithError
 
 
 @click.command(context_settings=OVERRIDE_SETTINGS)
@@ -58,7 +59,8 @@ def train(
 @click.command(context_settings=OVERRIDE_SETTINGS)
 @takes_config
 @takes_machine
-def check(*, request: Request) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print what the probes found as JSON.")
+def check(*, request: Request, as_json: bool) -> None:
     """Run the preflight of CONFIG on its own data and model, and train nothing.
 
     With --machine the config must fit that machine; the probes run on this one.
@@ -70,7 +72,37 @@ def check(*, request: Request) -> None:
     from tunesmith.runs.watchers import told_to
 
     _require_machine(request, loaded, request.environment or detect())
-    rehearse(loaded.config, told_to(Console()))
+    if as_json:
+        _check_as_json(loaded)
+    else:
+        rehearse(loaded.config, told_to(Console()))
+
+
+def _check_as_json(loaded: LoadedConfig) -> None:
+    """One object on stdout: ``ok``, the ``probes`` that ran, and the ``problem`` that ended it.
+
+    Raises:
+        TunesmithError: the problem, for the exit code and the block on stderr.
+    """
+    from tunesmith.launch.local import rehearse
+    from tunesmith.runs.preflight.probe import Finding
+    from tunesmith.runs.watchers import Watchers
+
+    findings: list[Finding] = []
+    problem: TunesmithError | None = None
+    try:
+        rehearse(loaded.config, Watchers(probed=findings.append))
+    except TunesmithError as error:
+        problem = error
+    told = {
+        "ok": problem is None,
+        "problem": problem
+        and {"message": problem.message, "where": problem.where, "fix": problem.hint},
+        "probes": [finding.to_json() for finding in findings],
+    }
+    click.echo(json.dumps(told, indent=2, ensure_ascii=False, default=str))
+    if problem is not None:
+        raise problem
 
 
 @click.command(context_settings=OVERRIDE_SETTINGS)

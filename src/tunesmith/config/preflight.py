@@ -22,6 +22,7 @@ ProbeName = Literal[
     "longest",
     "resume",
     "export",
+    "pairs",
 ]
 
 

@@ -22,7 +22,7 @@ from tunesmith.launch import local
 from tunesmith.models.policy import Policy
 from tunesmith.patches import attention
 from tunesmith.runs import assemble, prepare
-from tunesmith.runs.preflight.check import PROBES
+from tunesmith.runs.preflight.check import PROBES, probes_for
 from tunesmith.runs.preflight.probe import excerpt
 from tunesmith.runs.watchers import Watchers
 
@@ -320,7 +320,7 @@ def test_a_probe_that_is_left_out_is_recorded_and_the_defect_goes_on(ground, tmp
 
 
 def test_the_probes_are_those_that_the_config_knows():
-    assert get_args(ProbeName) == tuple(PROBES)
+    assert get_args(ProbeName) == (*PROBES, *(probes_for("pairs").keys() - PROBES.keys()))
 
 
 def test_a_probe_that_does_not_exist_cannot_be_left_out(ground, tmp_path):

@@ -15,6 +15,8 @@ from tunesmith.data.stream import OrderSettings, collate_rows
 from tunesmith.engine.report import peak_memory_bytes
 from tunesmith.engine.run import Run
 from tunesmith.errors import ExitCode, ProbeError
+from tunesmith.models.footprint import footprint
+from tunesmith.runs.memory import GIB, Layout, workload
 from tunesmith.runs.preflight.probe import Subject
 
 
@@ -45,8 +47,22 @@ def probe_longest(subject: Subject) -> str:
     longest = max(map(len, rows))
     return (
         f"{batch.n_tokens:,} tokens at once, the longest row {longest:,}: "
-        f"{peak_memory_bytes() / 2**30:.1f} GiB at most"
+        f"{peak_memory_bytes() / GIB:.2f} GiB at most, the plan expects "
+        f"{_expected(subject) / GIB:.2f} beside the libraries'"
     )
+
+
+def _expected(subject: Subject) -> float:
+    """The peak that the plan's arithmetic gives for a full micro-batch, in bytes."""
+    plan = subject.plan
+    layout = Layout(
+        tokens=plan.micro_batch.value * plan.sequence_len.value,
+        compute=plan.compute_dtype.value,
+        weights=plan.weights_dtype.value,
+        accumulation=plan.accumulation.value,
+        compiled=plan.compile.value,
+    )
+    return footprint(plan.architecture, workload(plan.config, layout)).peak(plan.recompute.value)
 
 
 def _largest(split: PreparedSplit, order: OrderSettings) -> list[TrainedSample]:

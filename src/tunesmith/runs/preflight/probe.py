@@ -94,6 +94,15 @@ class Finding:
     seconds: float
     skipped: bool = False
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for ``plan.json`` and ``check --json``."""
+        return {
+            "name": self.name,
+            "seen": self.seen,
+            "seconds": round(self.seconds, 3),
+            "skipped": self.skipped,
+        }
+
 
 @contextmanager
 def no_trace(run: Run) -> Iterator[None]:
