@@ -83,7 +83,8 @@ class ObjectiveSection(Section):
         gt=0,
         le=1_000,
         readers=_LOSS_READER,
-        **_only("dpo", "ipo", "kto", "simpo", "orpo"),
+        when=lambda config: config.objective.method is not None,
+        why="`rl` is not set",
     )
     loss_types: tuple[DpoLoss, ...] = key(
         ("sigmoid",),
