@@ -188,7 +188,7 @@ NO_STEP: Mapping[str, Any] = {"learning_rate": 1e-30, "max_steps": 1, "eval_step
 """Leaves an adapter as it was drawn."""
 
 FORKING = (
-    "import multiprocess; multiprocess.set_start_method('fork');"
+    "import multiprocess as mp; mp.get_context = lambda _: mp.context.ForkContext();"
     "from axolotl.cli.main import main; main()"
 )
 """axolotl's program, but for workers that are forked: a spawned one imports all of it again."""
