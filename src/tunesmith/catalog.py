@@ -123,6 +123,7 @@ OBJECTIVES: dict[str, str] = {
     "ipo": "tunesmith.objectives.pairs:Pairs",
     "orpo": "tunesmith.objectives.pairs:Pairs",
     "simpo": "tunesmith.objectives.pairs:Pairs",
+    "kto": "tunesmith.objectives.judged:Judged",
 }
 """What is optimised."""
 

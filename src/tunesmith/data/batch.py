@@ -23,9 +23,11 @@ class Batch:
     document starts. ``longest`` is the longest document, a plain int, so that nothing has to ask
     the device. ``index`` is (step, number of the micro-batch in the global step); it seeds dropout.
     ``sources``: ``file:row`` of each document ("" for padding, which is behind all others).
-    ``documents``: what else is known of each document, [N]: ``label`` (1 wanted, -1 unwanted, 0
-    neither) of judged answers, ``reference`` log-probs that were computed beforehand. ``targets``
-    has ``labels`` int8 [T] where steps are judged: 1 right or -1 wrong at the end of each, else 0.
+    ``documents``: what else is known of each document, [N]: ``label`` int8 of judged answers (1
+    wanted, -1 unwanted, 0 padding), and what an objective notes of the whole step. ``targets`` has
+    ``labels`` int8 [T] where steps are judged (1 right or -1 wrong at the end of each, else 0), and
+    ``reference`` float32 [T], a reference's log-probs of the targets, where they are known.
+    ``strangers`` are judged answers behind the prompts of others, in the order of the documents.
     """
 
     inputs: dict[str, Tensor]
@@ -35,6 +37,7 @@ class Batch:
     index: tuple[int, int]
     sources: tuple[str, ...]
     documents: dict[str, Tensor] = field(default_factory=dict)
+    strangers: Batch | None = None
     _found: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -69,6 +72,7 @@ class Batch:
             targets=targets,
             segments=_sent(self.segments, device),
             documents={name: _sent(tensor, device) for name, tensor in self.documents.items()},
+            strangers=None if self.strangers is None else self.strangers.to(device),
             _found=(targets["weights"], _sent(self.supervised, device)),
         )
 

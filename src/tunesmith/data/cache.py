@@ -17,7 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tunesmith.data.facts import PREPARED, SHARD, read_facts
-from tunesmith.data.samples import KINDS, SampleKind, TrainedSample
+from tunesmith.data.samples import KINDS, JudgedSample, SampleKind, TrainedSample
+from tunesmith.data.strangers import Strangers
 from tunesmith.data.strips import Strip, lay_out, pick_up
 from tunesmith.errors import DataError, TunesmithError
 
@@ -160,6 +161,7 @@ class PreparedSplit:
             total: self._gather([shard.totals[row] for shard in self._shards], np.float64)
             for row, total in enumerate(facts["totals"])
         }
+        self._strangers: Strangers | None = None
         starts = np.asarray(facts["datasets"], dtype=np.int64)
         self.datasets = np.searchsorted(starts, self._numbers, side="right") - 1
 
@@ -168,9 +170,23 @@ class PreparedSplit:
 
     def __getitem__(self, index: int) -> TrainedSample:
         """The sample at ``index``; its ids are a read-only view of the file."""
+        sample = self._read(index)
+        if not isinstance(sample, JudgedSample):
+            return sample
+        if self._strangers is None:
+            longest = int(self.lengths.max())
+            self._strangers = Strangers(self.fingerprint, len(self), longest)
+        return self._strangers.meet(index, sample, self._judged)
+
+    def _read(self, index: int) -> TrainedSample:
         number = self._numbers[index]
         shard = int(np.searchsorted(self._starts, number, side="right")) - 1
         return self._shards[shard].sample(int(number - self._starts[shard]))
+
+    def _judged(self, index: int) -> JudgedSample:
+        sample = self._read(index)
+        assert isinstance(sample, JudgedSample), "samples of a split are of one kind"
+        return sample
 
     def __reduce__(self) -> tuple[type[PreparedSplit], tuple[Path, str]]:
         return PreparedSplit, (self.path, self.name)

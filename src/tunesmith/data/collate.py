@@ -28,6 +28,8 @@ def collate(
     Raises ``DataError`` where the samples do not fit or a weight sits on a first token.
     """
     documents = [document for sample in samples for document in sample.documents]
+    judged = [sample for sample in samples if isinstance(sample, JudgedSample)]
+    strangers = [sample.stranger for sample in judged if sample.stranger is not None]
     lengths = [len(document) for document in documents]
     n_real = sum(lengths)
     n_tokens = max(n_real, pad_to or 0, 1)
@@ -63,6 +65,7 @@ def collate(
         index=index,
         sources=tuple(document.source for document in documents) + ("",) * len(padding),
         documents=_verdicts(samples, len(lengths)),
+        strangers=collate(strangers, index=index, capacity=capacity) if strangers else None,
     )
 
 
@@ -86,15 +89,12 @@ def _step_labels(samples: Sequence[TrainedSample], n_tokens: int) -> dict[str, t
 
 
 def _verdicts(samples: Sequence[TrainedSample], n_documents: int) -> dict[str, torch.Tensor]:
-    """Whether each judged answer is wanted; 0 for the other documents. Else nothing."""
-    if not any(isinstance(sample, JudgedSample) for sample in samples):
+    """Whether each judged answer is wanted, 0 for padding; nothing where none is judged."""
+    verdicts = [sample.is_good for sample in samples if isinstance(sample, JudgedSample)]
+    if not verdicts:
         return {}
     labels = np.zeros(n_documents, dtype=np.int8)
-    at = 0
-    for sample in samples:
-        if isinstance(sample, JudgedSample):
-            labels[at] = 1 if sample.is_good else -1
-        at += len(sample.documents)
+    labels[: len(verdicts)] = np.where(verdicts, 1, -1)
     return {"label": torch.from_numpy(labels)}
 
 

@@ -90,7 +90,7 @@ class JudgedSample:
     """An answer after its prompt, and whether it is wanted; the runs lie on the answer.
 
     ``stranger`` is the same prompt with the answer of another row, from which the divergence from
-    the reference is estimated; None where it has not been given one yet.
+    the reference is estimated; a split gives it to its samples.
     """
 
     answer: TokenSample
@@ -98,12 +98,12 @@ class JudgedSample:
     stranger: TokenSample | None = None
 
     def __len__(self) -> int:
-        return sum(map(len, self.documents))
+        return len(self.answer)
 
     @property
     def documents(self) -> tuple[TokenSample, ...]:
-        """The answer, and the stranger behind it."""
-        return (self.answer,) if self.stranger is None else (self.answer, self.stranger)
+        """The answer; the stranger never trains and has a batch of its own."""
+        return (self.answer,)
 
     @property
     def verdict(self) -> bytes:
@@ -173,7 +173,7 @@ def with_documents(sample: TrainedSample, documents: Sequence[TokenSample]) -> T
     if isinstance(sample, PairSample):
         return PairSample(*documents)
     if isinstance(sample, JudgedSample):
-        return JudgedSample(documents[0], sample.is_good, *documents[1:])
+        return JudgedSample(documents[0], sample.is_good, sample.stranger)
     ids = documents[0].input_ids
     ends = tuple((end, right) for end, right in sample.ends if end < len(ids))
     return StepSample(ids, ends, sample.source)
@@ -189,5 +189,5 @@ KINDS: Mapping[type[TrainedSample], SampleKind] = {
 }
 """The name of each kind of sample that objectives read."""
 
-DOCUMENTS: Mapping[SampleKind, int] = {"tokens": 1, "pairs": 2, "judged": 2, "steps": 1}
+DOCUMENTS: Mapping[SampleKind, int] = {"tokens": 1, "pairs": 2, "judged": 1, "steps": 1}
 """The documents of a sample of each kind; each is at most ``sequence_len`` long."""

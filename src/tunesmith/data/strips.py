@@ -61,7 +61,7 @@ def pick_up(strip: Strip, kind: SampleKind) -> TrainedSample:
     first, *others = _cut(strip)
     if kind == "pairs":
         return PairSample(first, *others)
-    return JudgedSample(first, strip.label, *others)
+    return JudgedSample(first, strip.label)
 
 
 def _shifted(documents: tuple[TokenSample, ...]) -> Iterator[tuple[int, int, float]]:

@@ -10,7 +10,7 @@ from tunesmith.data.stream import Stream
 from tunesmith.dist.collectives import sum_over
 from tunesmith.engine.report import StepSums, share
 from tunesmith.engine.run import Run
-from tunesmith.engine.step import add
+from tunesmith.engine.step import add, informed
 from tunesmith.errors import ExitCode, RunError
 from tunesmith.models.modes import evaluating
 
@@ -56,9 +56,10 @@ def _sum_up(run: Run, stream: Stream) -> tuple[StepSums, dict[str, float]]:
     for step, microbatches in enumerate(stream.from_step(0)):
         for name, weight in stream.weights(step).items():
             totals[name] = totals.get(name, 0.0) + weight
-        for batch in microbatches:
+        here = (run.shard(batch.to(run.device)) for batch in microbatches)
+        for batch in informed(run.policy, run.objective, here, None):
             run.report.look_up()
-            add(sums, run.objective.loss(run.policy, run.shard(batch.to(run.device))))
+            add(sums, run.objective.loss(run.policy, batch))
     return sums, totals
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from tunesmith.engine.run import Run
 from tunesmith.engine.scaling import Scale, Unscaled
 from tunesmith.errors import ExitCode, RunError
 from tunesmith.models.policy import Policy, seed_dropout
-from tunesmith.objectives.objective import Loss, Objective
+from tunesmith.objectives.objective import Loss, Objective, StepWide
 from tunesmith.optim.clip import clip
 from tunesmith.optim.optimizer import set_rates
 
@@ -59,16 +60,44 @@ class Backward:
         require_weight(totals, microbatches)
         sums = StepSums()
         wide = WideSum(self.policy.parameters() if len(microbatches) > 1 else ())
-        for batch in microbatches:
+        for batch in self._ready(microbatches):
             self.look_up()
             seed_dropout(self.seed, batch.index)
-            loss = self.objective.loss(self.policy, self.shard(batch.to(self.device)))
+            loss = self.objective.loss(self.policy, batch)
             self.scale.grow(mean(loss, totals)).backward()  # type: ignore[no-untyped-call]
             wide.take()
             add(sums, loss)
         wide.give()
         self.scale.shrink(self.policy.parameters())
         return sums
+
+    def _ready(self, microbatches: Sequence[Batch]) -> Iterator[Batch]:
+        here = (self.shard(batch.to(self.device)) for batch in microbatches)
+        return informed(self.policy, self.objective, here, self.seed)
+
+
+def informed(
+    policy: Policy, objective: Objective, batches: Iterable[Batch], seed: int | None
+) -> Iterator[Batch]:
+    """The batches of a step, with the numbers of the whole step where the loss reads some.
+
+    ``seed`` keys dropout, so that the statistics are of the numbers that the loss will see; None
+    where there is none.
+    """
+    if not objective.step_wide:
+        yield from batches
+        return
+    asked = cast(StepWide, objective)
+    found = []
+    for batch in batches:
+        if seed is not None:
+            seed_dropout(seed, batch.index)
+        found.append(asked.statistics(policy, batch))
+    every_RK = torch.cat([rows for _, rows in found])
+    start = 0
+    for batch, rows in found:
+        yield asked.inform(batch, every_RK, start)
+        start += len(rows)
 
 
 def mean(loss: Loss, totals: Mapping[str, float]) -> Tensor:

@@ -73,6 +73,22 @@ def chunked_logps(
     return torch.cat(pieces)
 
 
+@torch.no_grad()
+def chunked_concentration(
+    hidden_ND: Tensor, head: Head, *, finish: Finish = PLAIN, chunk: int = CHUNK
+) -> Tensor:
+    """Return log(sum over the vocabulary of p ** 2) for every position, float32 [N].
+
+    It is the log of the probability that two draws are the same token; no gradient.
+    """
+
+    def one(hidden_CD: Tensor) -> Tensor:
+        logps_CV = F.log_softmax(finish(head(hidden_CD)), dim=-1)
+        return torch.logsumexp(logps_CV.mul_(2), dim=-1)
+
+    return torch.cat([one(part) for part in torch.split(hidden_ND, chunk)])
+
+
 def linear_logps(
     hidden_ND: Tensor,
     weight_VD: Tensor,

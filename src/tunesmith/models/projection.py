@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tunesmith.kernels.logprobs import chunked_logps, linear_logps
+from tunesmith.kernels.logprobs import chunked_concentration, chunked_logps, linear_logps
 from tunesmith.models.heads import Head
 
 
@@ -47,6 +47,10 @@ class Projection:
             coefficients_S,
             finish=self._finish,
         )
+
+    def concentration(self, hidden_SD: Tensor) -> Tensor:
+        """Return log of the sum of all squared probabilities, [S], without a gradient."""
+        return chunked_concentration(self._cast(hidden_SD), self._call, finish=self._finish)
 
     def logits(self, hidden_SD: Tensor) -> Tensor:
         """Return all logits, [S, V] float32, scaled and capped."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tunesmith.data.batch import Batch
 from tunesmith.data.samples import SampleKind
-from tunesmith.models.policy import Policy, Want
+from tunesmith.models.policy import Policy, PolicyOutput, Want
 
 TOKENS, TRAINED = "tokens", "trained"
 """Names of totals: of a loss over tokens, and of all tokens that train, where those are others."""
@@ -44,7 +44,7 @@ class Objective(Protocol):
     ``version`` changes when ``weights`` would answer differently: it is part of the cache key.
     ``sample`` is the kind of sample that it reads. ``linear`` is true where the log-prob
     coefficients are known before the forward (supervised). With ``needs_reference`` the batches of
-    ``loss`` have the ``reference`` log-prob of each document.
+    ``loss`` have the ``reference`` log-probs. ``step_wide``: see ``StepWide``.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Objective(Protocol):
     sample: SampleKind
     linear: bool
     needs_reference: bool
+    step_wide: bool
 
     # Of the one kind of sample that it reads: a kind of its own for each would be no protocol.
     def weights(self, sample: Any) -> dict[str, float]:
@@ -60,6 +61,22 @@ class Objective(Protocol):
 
     def loss(self, policy: Policy, batch: Batch) -> Loss:
         """The summed loss of one micro-batch."""
+        ...
+
+
+class StepWide(Objective, Protocol):
+    """An objective whose loss reads numbers of the whole step, gathered before the first backward.
+
+    The order of the calls: ``statistics`` of every micro-batch of the global step, ``inform`` for
+    each of this rank's, ``loss``.
+    """
+
+    def statistics(self, policy: Policy, batch: Batch) -> tuple[Batch, Tensor]:
+        """The batch, with what was found on the way, and its rows of numbers, [R, K]."""
+        ...
+
+    def inform(self, batch: Batch, every_RK: Tensor, start: int) -> Batch:
+        """The batch with what follows for it from the rows of all; its own begin at ``start``."""
         ...
 
 
@@ -75,11 +92,21 @@ def segment_sum(values_T: Tensor, segments: Tensor) -> Tensor:
     return found
 
 
+def token_logps(policy: Policy, batch: Batch) -> Tensor:
+    """The log-prob of each target that trains, float32 [T]; 0 elsewhere."""
+    output: PolicyOutput = policy(batch, Want())
+    assert output.logps_T is not None, "it was asked for"
+    return output.logps_T
+
+
 def document_logps(policy: Policy, batch: Batch) -> Tensor:
     """The weighted sum of the log-probs of each document's trained tokens, float64 [N]."""
-    logps_T = policy(batch, Want()).logps_T
-    assert logps_T is not None, "it was asked for"
-    return segment_sum(logps_T * batch.targets["weights"], batch.segments)
+    return weighted_sum(token_logps(policy, batch), batch)
+
+
+def weighted_sum(values_T: Tensor, batch: Batch) -> Tensor:
+    """The sum over each document with the targets' weights, float64 [N]."""
+    return segment_sum(values_T.double() * batch.targets["weights"], batch.segments)
 
 
 def document_lengths(batch: Batch) -> Tensor:

@@ -1,13 +1,13 @@
-"""What the model said before it was trained: the log-prob of each document.
+"""What the model said before it was trained: the log-probs of the targets.
 
-Dimension: N documents of the batch.
+Dimensions: T tokens of the batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,13 +17,13 @@ from tunesmith.data.samples import SampleKind
 from tunesmith.models.adapters import disabled
 from tunesmith.models.modes import evaluating
 from tunesmith.models.policy import Policy
-from tunesmith.objectives.objective import Loss, Objective, document_logps
+from tunesmith.objectives.objective import Loss, Objective, StepWide, token_logps
 
 Reference = Callable[[Policy, Batch], Tensor]
-"""The weighted sum of the log-probs of each document's trained tokens, float64 [N], no gradient."""
+"""The log-prob of each target that trains, float32 [T], without a gradient; 0 elsewhere."""
 
 REFERENCE = "reference"
-"""The documents' column that holds it."""
+"""The targets' column that holds it."""
 
 
 class Referenced:
@@ -36,6 +36,7 @@ class Referenced:
         self._objective, self._reference = objective, reference
         self.name, self.version = objective.name, objective.version
         self.sample: SampleKind = objective.sample
+        self.step_wide = objective.step_wide
 
     def weights(self, sample: Any) -> dict[str, float]:
         """The sample's share of each named total."""
@@ -45,18 +46,29 @@ class Referenced:
         """The summed loss of one micro-batch."""
         return self._objective.loss(policy, self.asked(policy, batch))
 
+    def statistics(self, policy: Policy, batch: Batch) -> tuple[Batch, Tensor]:
+        """As the objective's own."""
+        batch = self.asked(policy, batch)
+        if batch.strangers is not None:
+            batch = replace(batch, strangers=self.asked(policy, batch.strangers))
+        return cast(StepWide, self._objective).statistics(policy, batch)
+
+    def inform(self, batch: Batch, every_RK: Tensor, start: int) -> Batch:
+        """As the objective's own."""
+        return cast(StepWide, self._objective).inform(batch, every_RK, start)
+
     def asked(self, policy: Policy, batch: Batch) -> Batch:
         """The batch with the reference's log-probs."""
-        if REFERENCE in batch.documents:
+        if REFERENCE in batch.targets:
             return batch
         said = {REFERENCE: self._reference(policy, batch)}
-        return replace(batch, documents=batch.documents | said)
+        return replace(batch, targets=batch.targets | said)
 
 
 def adapter_off(policy: Policy, batch: Batch) -> Tensor:
-    """What the base under the adapter says, [N]: one model, run twice."""
+    """What the base under the adapter says, [T]: one model, run twice."""
     with torch.no_grad(), evaluating(policy), disabled(policy.model):
-        return document_logps(policy, batch)
+        return token_logps(policy, batch)
 
 
 class FrozenCopy:
@@ -67,6 +79,6 @@ class FrozenCopy:
         self._reference = reference.eval()
 
     def __call__(self, policy: Policy, batch: Batch) -> Tensor:
-        """What it says, [N]."""
+        """What it says, [T]."""
         with torch.no_grad():
-            return document_logps(self._reference, batch)
+            return token_logps(self._reference, batch)

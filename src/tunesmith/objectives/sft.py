@@ -6,26 +6,20 @@ import torch
 
 from tunesmith.config.objective import ObjectiveSection
 from tunesmith.data.batch import Batch
-from tunesmith.data.samples import SampleKind, TokenSample
 from tunesmith.models.policy import Policy, Want
 from tunesmith.objectives.objective import Average, Loss
+from tunesmith.objectives.shares import SftShares
 
 
-class Sft:
+class Sft(SftShares):
     """``-sum(weight * log p(token))`` over every trained token; its total is the sum of weights."""
 
-    name = "sft"
-    version = "1"
-    sample: SampleKind = "tokens"
     linear = True
     needs_reference = False
+    step_wide = False
 
     def __init__(self, section: ObjectiveSection | None = None) -> None:
         """Nothing of the section decides the loss."""
-
-    def weights(self, sample: TokenSample) -> dict[str, float]:
-        """Return the sample's share of the total: the weights of its targets."""
-        return {"tokens": sample.total_weight}
 
     def loss(self, policy: Policy, batch: Batch) -> Loss:
         """Return the summed loss; the weights are its log-prob coefficients, known beforehand."""
