@@ -25,6 +25,12 @@ MORE_FAMILIES: dict[str, dict[str, Any]] = {
 FAMILIES = (*FLAT, *ROWS, *MORE_FAMILIES)
 
 
+WRAPPED = ("DeepseekV3", "Qwen3Next", "Qwen3Moe")
+"""Families whose experts peft adapts too, as parameters, on which it takes no dropout."""
+
+TARGETS = {"lora_target_linear": None, "lora_target_modules": ["q_proj", "v_proj", "up_proj"]}
+"""peft refuses the `out_proj` of a Mamba layer, which is one of all linear layers."""
+
 METHODS: dict[str, dict[str, Any]] = {
     "lora": {"lora_dropout": 0.1},
     "full": full(),
@@ -63,6 +69,8 @@ class Cell:
             "sample_packing": self.packed,
             **DTYPES[self.dtype],
             **METHODS[self.method],
+            **({"lora_dropout": 0.0} if self.family in WRAPPED else {}),
+            **(TARGETS if self.family == "FalconH1" and self.method == "lora" else {}),
             **self.more,
         }
 
@@ -93,7 +101,7 @@ def _cells() -> list[Cell]:
         {"streaming": True},
         {"val_set_size": 0.2, "eval_steps": 1},
         {"num_epochs": 2, "max_steps": None, "warmup_steps": 3},
-        {"batch_tokens": 300, "micro_batch_size": None, "sample_packing": None},
+        {"batch_tokens": 300, "sample_packing": None},
         {"optimizer": "sgd"},
         {"pad_to_sequence_len": True},
     ]

@@ -13,7 +13,7 @@ from tests.silent.attempts import Attempts
 from tests.silent.cells import MORE_FAMILIES
 from tests.smallrun import ground
 from tests.unit.export.parts import byte_tokenizer
-from tunesmith.runs import prepare
+from tunesmith.runs import request
 
 __all__ = ["ground"]
 
@@ -23,7 +23,7 @@ def attempts(ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> A
     """Runs in an empty folder with a cache of their own; rows are rendered in this process."""
     monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(prepare, "default_workers", lambda: 0)
+    monkeypatch.setattr(request, "default_workers", lambda: 0)
     return Attempts(ground, tmp_path)
 
 

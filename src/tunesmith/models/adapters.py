@@ -82,10 +82,13 @@ def add_adapter(
         with untied():
             inject_adapter_in_model(config, model, adapter_name=ADAPTER)
     except ValueError as error:
+        dropout = "lora_dropout" in str(error)  # of what peft reaches as a parameter: experts
         raise ModelError(
             f"peft cannot adapt these modules: {error}",
-            hint="name other modules, or set lora_target_linear: true",
-            where="lora_target_modules",
+            hint="set lora_dropout: 0"
+            if dropout
+            else "name other modules, or set lora_target_linear: true",
+            where="lora_dropout" if dropout else "lora_target_modules",
         ) from error
     if getattr(model.config, "tie_word_embeddings", False) and _trains_a_tied_part(model):
         log.warning(

@@ -15,7 +15,7 @@ from tunesmith.checkpoint.weights import ADAPTER, read_weights, same_tensor
 from tunesmith.config.flat import to_flat
 from tunesmith.data.collate import collate
 from tunesmith.errors import ProbeError
-from tunesmith.models.state import saved_name, trainable_state
+from tunesmith.models.state import saved_tensors, trainable_state
 from tunesmith.runs.preflight.probe import REHEARSED_BYTES, Subject
 
 ROWS = 4
@@ -70,7 +70,8 @@ def unadapted_experts(subject: Subject) -> list[str]:
         for name, parameter in subject.run.policy.model.named_parameters()
         if _EXPERT in name and parameter.dim() == len(("expert", "out", "in"))
     )
-    return sorted({re.sub(r"\.\d+\.", ".*.", name) for name in names if ".lora_" not in name})
+    bare = (name for name in names if ".lora_" not in name and ".base_layer." not in name)
+    return sorted({re.sub(r"\.\d+\.", ".*.", name) for name in bare})
 
 
 @contextmanager
@@ -105,10 +106,13 @@ def _backward(subject: Subject) -> None:
 
 def _find_again(subject: Subject, parameters: dict[str, Tensor]) -> str:
     """Save as a checkpoint would, read back, and compare every trained tensor bit by bit."""
-    saved = {saved_name(subject.run.policy, name): p for name, p in parameters.items()}
+    policy = subject.run.policy
     if subject.files.n_bytes() > REHEARSED_BYTES:
-        _require(subject, set(saved), {name for name, _ in subject.files.tensors()})
+        shapes = {name: torch.empty_like(p, device="meta") for name, p in parameters.items()}
+        named = set(saved_tensors(policy, shapes))
+        _require(subject, named, {name for name, _ in subject.files.tensors()})
         return "have a name in the checkpoint (too large to rehearse a save)"
+    saved = saved_tensors(policy, parameters)
     with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
         subject.files.write(Path(folder))
         again = dict(read_weights(Path(folder), subject.files.stem))
