@@ -23,8 +23,7 @@ _KINDS: Mapping[str, str] = {
         rl_adapter_ref_model mask_thinking_ce reward_model process_reward_model
         kd_normalize_topk use_eaft liger_use_token_scaling deepcompile fp32_norms
         expert_parallel_fallback_on_unsupported qlora_sharded_model_loading use_ray spawn
-        use_wandb use_mlflow hf_mlflow_log_artifacts use_comet comet_online use_trackio
-        use_swanlab swanlab_log_model swanlab_log_completions use_tensorboard use_otel_metrics
+        swanlab_log_completions use_otel_metrics
         generate_samples generation_do_sample do_bench_eval do_causal_lm_eval lm_eval_post_train
         apply_chat_template fewshot_as_multiturn load_best_model_at_end save_first_step
         greater_is_better skip_prepare_dataset auto_find_batch_size use_pose qgalore_proj_quant
@@ -126,7 +125,7 @@ _KINDS: Mapping[str, str] = {
         trl.reward_weights ebft.feature_layers trl.reward_processing_classes""",
     "map": """
         trl vllm ebft diffusion fsdp_config resources_per_worker hatchery
-        comet_experiment_config dynamic_checkpoint lora_rank_pattern lora_alpha_pattern peft
+        dynamic_checkpoint lora_rank_pattern lora_alpha_pattern peft
         mora added_tokens_overrides model_quantization_config_kwargs qat quantization
         llmcompressor fp8_config max_memory processor_kwargs overrides_of_model_kwargs
         model_kwargs peft.loftq_config trl.generation_kwargs trl.chat_template_kwargs
@@ -170,7 +169,6 @@ NAMES: Mapping[str, str] = {
     "trl.vllm_importance_sampling_mode": """
         token_truncate token_mask sequence_truncate sequence_mask""",
     "trl.vllm_mode": "server colocate",
-    "wandb_mode": "online offline disabled shared",
 }
 
 # Kind of a number -> least and most, whether the least itself is one, whether it is whole.

@@ -50,6 +50,8 @@ _DERIVED = "it is worked out here"
 _WHOLE = "all weights train wherever `adapter` is not set"
 _SINGLE = "it means nothing on one device"
 _NEVER_REENTRANT = "recomputing is never reentrant here, which trains the same"
+_NUMBERS_ONLY = "trackers are told numbers, models stay in `output_dir`"
+_NO_GRADIENTS = "trackers are told `grad_norm`, not the gradient of each weight"
 _NOWHERE = "no template reads it, in axolotl neither: give the rows a system turn"
 
 # Reason -> keys that are left out with that reason, wherever they ask for anything.
@@ -88,6 +90,8 @@ _IGNORED: Mapping[str, str] = {
         device_map""",
     _NEVER_REENTRANT: "gradient_checkpointing_kwargs",
     _NOWHERE: "default_system_message",
+    _NUMBERS_ONLY: "wandb_log_model hf_mlflow_log_artifacts swanlab_log_model",
+    _NO_GRADIENTS: "wandb_watch",
     _FLAT: "batch_flattening dpo_padding_free",
     _SINGLE: """
         local_rank world_size ddp ddp_timeout ddp_bucket_cap_mb ddp_broadcast_buffers
@@ -238,7 +242,7 @@ def _ignore(draft: Draft) -> None:
 
 
 def _asks(name: str, value: Any) -> bool:
-    if value in (None, "", [], {}):
+    if value in (None, "", "false", [], {}):
         return False
     return bool(value != _USUAL[name]) if name in _USUAL else bool(value)
 

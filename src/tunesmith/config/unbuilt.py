@@ -26,7 +26,9 @@ RL = "reinforcement learning"
 # `name=value` gives the default where it is not null, false, zero or empty: it alone asks for
 # nothing then, beside null and empty. `name!` asks for something with zero too.
 _TABLE: Mapping[str, str] = {
-    RL: "| trl vllm ebft max_prompt_len mask_thinking_ce",
+    RL: """
+        | trl vllm ebft max_prompt_len mask_thinking_ce swanlab_log_completions=true
+        swanlab_completion_log_interval=100 swanlab_completion_max_buffer=128""",
     "a reference beside the model": "precompute_ref_log_probs rl_adapter_ref_model |",
     "reward models": """
         reward_model process_reward_model | center_rewards_coefficient num_labels""",
@@ -52,24 +54,6 @@ _TABLE: Mapping[str, str] = {
         provider gpu gpu_count=1 node_count=1 dockerfile_commands docker_tag volumes secrets spawn |
         memory memory_preprocess timeout timeout_preprocess branch env project_name launcher""",
     "hosted training (Tinker, Hatchery)": "hatchery |",
-    "Weights & Biases": """
-        use_wandb wandb_project |
-        wandb_name wandb_run_id wandb_mode wandb_entity wandb_watch wandb_log_model""",
-    "MLflow": """
-        use_mlflow mlflow_tracking_uri |
-        mlflow_experiment_name mlflow_run_name hf_mlflow_log_artifacts""",
-    "Comet": """
-        use_comet |
-        comet_api_key comet_workspace comet_project_name comet_experiment_key comet_mode
-        comet_online comet_experiment_config""",
-    "Trackio": "use_trackio | trackio_project_name trackio_run_name trackio_space_id",
-    "SwanLab": """
-        use_swanlab swanlab_project |
-        swanlab_experiment_name swanlab_description swanlab_mode swanlab_workspace swanlab_api_key
-        swanlab_log_model swanlab_web_host swanlab_api_host swanlab_lark_webhook_url
-        swanlab_lark_secret swanlab_log_completions=true swanlab_completion_log_interval=100
-        swanlab_completion_max_buffer=128""",
-    "TensorBoard": "use_tensorboard |",
     "OpenTelemetry metrics": "use_otel_metrics | otel_metrics_host otel_metrics_port",
     "profiling": "profiler_steps | profiler_steps_start",
     "sample generations while training": """
@@ -173,7 +157,6 @@ _SEEN: frozenset[str] = frozenset({RL, "reward models"})
 """Capabilities whose rows can be looked at although nothing trains with them yet."""
 
 RL_METHODS: Mapping[str, str] = {
-    "kto": "preference training (KTO)",
     "grpo": "reinforcement learning (GRPO)",
     "gdpo": "reinforcement learning (GDPO)",
     "ebft": "energy-based fine-tuning (EBFT)",
@@ -186,18 +169,6 @@ FSDP1_ONLY: Mapping[str, str] = {
     "fsdp_config.sharding_strategy": "`reshard_after_forward` says it, true for FULL_SHARD",
     "fsdp_config.backward_prefetch": "FSDP2 fetches ahead by itself",
     "fsdp_config.forward_prefetch": "FSDP2 fetches ahead by itself",
-}
-
-# Key and value that switch a tracker off, whatever else is set.
-_SWITCHED_OFF: Mapping[str, Any] = {
-    "use_wandb": False,
-    "wandb_mode": "disabled",
-    "use_mlflow": False,
-    "use_comet": False,
-    "comet_mode": "disabled",
-    "use_trackio": False,
-    "use_swanlab": False,
-    "swanlab_mode": "disabled",
 }
 
 _OFF_WORDS = {"no", "off", "none", "false", "disabled"}
@@ -262,11 +233,6 @@ def take_unbuilt(
     for each in draft.switched:
         asking = _Asking("plugins", each.path, True, each.place)
         asked.setdefault(each.capability, []).append(asking)
-    off = {
-        unbuilt_keys()[flat].capability
-        for flat, path, value in found
-        if flat in _SWITCHED_OFF and draft.old_booleans.get(path, value) == _SWITCHED_OFF[flat]
-    }
     for flat, path, value in found:
         known = unbuilt_keys().get(flat, _METHOD)
         if not known.is_off(value):
@@ -275,13 +241,12 @@ def take_unbuilt(
             asked.setdefault(known.capability, []).append(asking)
         draft.drop(path)
     for capability, items in asked.items():
-        if capability not in off and any(item.switches for item in items):
+        if any(item.switches for item in items):
             _refuse(draft, capability, items)
             draft.silenced |= _SILENCES.get(capability, frozenset())
             continue
         for item in (each for each in items if each.is_right):
-            how = "switched off" if capability in off else "not switched on"
-            text = f"{item.flat} has no effect: {capability} is {how}"
+            text = f"{item.flat} has no effect: {capability} is not switched on"
             draft.left_out(item.path, text)
 
 

@@ -98,7 +98,7 @@ def test_an_old_key_leads_to_todays_and_says_since_when(old, key, said):
         ("lora_mlp_kernel", "left out: the result is the same, only the speed may differ"),
         ("s2_attention", "refused: shifted sparse attention was removed: take it out"),
         ("datasets.trust_remote_code", "refused: scripts of data sets are never run: take it out"),
-        ("wandb_project", "not built yet: Weights & Biases"),
+        ("use_otel_metrics", "not built yet: OpenTelemetry metrics"),
     ],
 )
 def test_a_key_that_is_not_read_says_why_and_what_to_write(key, state):
@@ -137,7 +137,7 @@ def old(tmp_path):
     path.write_text(
         "base_model: m\nlearning_rate: 1e-4\nmicro_batch_size: 1\noutput_dir: o\n"
         "datasets: [{path: a, type: alpaca}]\nflash_attention: true\nworld_size: 2\n"
-        "wandb_mode: online\n"
+        "profiler_steps_start: 2\n"
     )
     return path
 
@@ -147,7 +147,7 @@ def old(tmp_path):
     [
         ("flash_attention", "null", None, "flash_attention is left out: the machine decides"),
         ("world_size", "2", 7, "world_size is left out"),
-        ("wandb_mode", "online", 8, "wandb_mode has no effect"),
+        ("profiler_steps_start", "2", 8, "profiler_steps_start has no effect"),
     ],
 )
 def test_an_old_key_of_a_file_is_told_with_what_became_of_it(old, key, value, line, said):
@@ -200,7 +200,7 @@ def test_a_key_of_a_block_is_found_by_its_own_name(name, key):
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("wandb_project", "text"),
+        ("otel_metrics_host", "text"),
         ("gradio_share", "true or false"),
         ("trl.epsilon", "a number, 0 or more"),
         ("kd_alpha", "a number, 0 to 1"),

@@ -160,7 +160,7 @@ CASES = [
     (RIGHT, "num_workers", 4, {"dataloader_num_workers": 4}),
     (RIGHT, "preprocessing_num_workers", 4, {"dataset_num_proc": 4}),
     (RIGHT, "compile", True, {"torch_compile": True}),
-    (RIGHT, "run_name", "first", NO_EDIT),
+    (RIGHT, "run_name", "first", {"wandb_name": "first"}),
     (RIGHT, "adapter_name_or_path", "out", NO_EDIT),
     (RIGHT, "beta", 0.1, {"rl_beta": 0.1}),
     (RIGHT, "train_file", "rows.jsonl", NO_EDIT),
