@@ -126,9 +126,13 @@ def find_targets(model: PreTrainedModel, section: AdaptersSection) -> list[str] 
 
 @contextmanager
 def untied() -> Iterator[None]:
-    """Peft does not warn inside of a tied embedding that the adapter changes: we say it once."""
+    """Peft does not warn inside of a tied embedding that the adapter changes: we say it once.
+
+    Nor of the ranks that it gives experts' tensors by itself, and then does not find among modules.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
+        warnings.filterwarnings("ignore", r"The following (rank|alpha)_pattern", RuntimeWarning)
         yield
 
 

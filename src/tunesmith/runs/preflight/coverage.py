@@ -17,6 +17,7 @@ from tunesmith.data.collate import collate
 from tunesmith.errors import ProbeError
 from tunesmith.models.state import saved_tensors, trainable_state
 from tunesmith.runs.preflight.probe import REHEARSED_BYTES, Subject
+from tunesmith.runs.preflight.settings import keys_for, left_to_experts
 
 ROWS = 4
 TOKENS = 128
@@ -46,32 +47,38 @@ def probe_coverage(subject: Subject) -> str:
     count = sum(parameter.numel() for parameter in parameters.values())
     aside = f", {len(idle)} idle experts aside" if idle else ""
     told = f"{len(parameters)} tensors ({count:,} numbers) get a gradient{aside} and {how}"
-    out = unadapted_experts(subject)
-    if not out:
-        return told
-    return f"{told}; FROZEN although every linear layer was asked for: {', '.join(out)}"
+    out = _left_out(subject)
+    return f"{told}; FROZEN although asked for: {', '.join(out)}" if out else told
 
 
 _EXPERT = ".experts."
 
 
-def unadapted_experts(subject: Subject) -> list[str]:
-    """The names of experts' weights that no adapter reaches where all linear layers were to train.
+def _left_out(subject: Subject) -> list[str]:
+    """The names of weights that stand still although linear layers like them were to train.
 
-    Experts that transformers keeps in one tensor are no linear layers; layers' numbers are left
-    out, so that each kind is told once.
+    Experts that transformers keeps in one tensor are no linear layers, and where peft adapts them
+    it passes over linear layers of the same name. Each kind comes once, layers' numbers left out.
     """
     asked = to_flat(subject.plan.config, all=True)
-    linear = asked["lora_target_linear"] or asked["lora_target_modules"] == "all-linear"
-    if asked["adapter"] is None or not linear or not subject.plan.architecture.n_experts:
+    if asked["adapter"] is None or not subject.plan.architecture.n_experts:
         return []
-    names = (
+    model = subject.run.policy.model
+    names = {
         name
-        for name, parameter in subject.run.policy.model.named_parameters()
-        if _EXPERT in name and parameter.dim() == len(("expert", "out", "in"))
-    )
-    bare = (name for name in names if ".lora_" not in name and ".base_layer." not in name)
-    return sorted({re.sub(r"\.\d+\.", ".*.", name) for name in bare})
+        for name in left_to_experts(model)
+        if any(keys_for(model, name, model.get_submodule(name), asked))
+    }
+    if asked["lora_target_linear"] or asked["lora_target_modules"] == "all-linear":
+        names |= {
+            name
+            for name, parameter in model.named_parameters()
+            if _EXPERT in name
+            and parameter.dim() == len(("expert", "out", "in"))
+            and ".lora_" not in name
+            and ".base_layer." not in name
+        }
+    return sorted({re.sub(r"\.\d+\.", ".*.", name) for name in names})
 
 
 @contextmanager

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import ParamWrapper
 from torch import nn
+from transformers import PreTrainedModel
 
 from tunesmith.config.flat import to_flat
 from tunesmith.errors import ProbeError
@@ -138,21 +140,53 @@ def _of_adapter(subject: Subject, asked: Flat) -> Iterator[Setting]:
     scale = alpha / (math.sqrt(rank) if asked["peft_use_rslora"] else rank)
     for name, module in adapted.items():
         dropout: Any = module.lora_dropout[ADAPTER]
-        yield Setting("lora_r", rank, module.r[ADAPTER], name)
+        if not isinstance(module, ParamWrapper):  # of two fused tensors peft doubles it
+            yield Setting("lora_r", rank, module.r[ADAPTER], name)
         yield Setting("lora_alpha", float(scale), module.scaling[ADAPTER], f"the scale of {name}")
         yield Setting("lora_dropout", asked["lora_dropout"], getattr(dropout, "p", 0.0), name)
+    passed = left_to_experts(model)
+    for name, module in model.named_modules():
+        if any(f".{part}" in name for part in ("base_layer", "lora_", "modules_to_save")):
+            continue
+        if name in passed:
+            continue  # told by `coverage`: peft offers no way to adapt it
+        for key in keys_for(model, name, module, asked):
+            yield Setting(key, "an adapter", "an adapter" if name in adapted else "none", name)
+
+
+_PARTS = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
+
+
+def left_to_experts(model: nn.Module) -> set[str]:
+    """The names of linear layers that peft passes over because they are called as experts' parts.
+
+    Where experts are one tensor, it sends such a name to that tensor alone; shared experts and
+    dense layers of the same name get no adapter, whatever is asked for.
+    """
+    modules = dict(model.named_modules())
+    if not any(isinstance(module, ParamWrapper) for module in modules.values()):
+        return set()
+    return {
+        name
+        for name, module in modules.items()
+        if isinstance(module, nn.Linear)
+        and name.rsplit(".", 1)[-1] in _PARTS
+        and ".base_layer" not in name
+    }
+
+
+def keys_for(model: PreTrainedModel, name: str, module: nn.Module, asked: Flat) -> Iterator[str]:
+    """The keys that ask for an adapter on this module."""
     rule = asked["lora_target_modules"]
     for wanted in rule if isinstance(rule, list) else ():
-        for name, _ in model.named_modules():
-            if _is_called(name, wanted):
-                found = "an adapter" if name in adapted else "none"
-                yield Setting(f"lora_target_modules ({wanted})", "an adapter", found, name)
-
-
-def _is_called(name: str, rule: str) -> bool:
-    """Whether a module of the base has the name; parts of adapters are none."""
-    inside = any(f".{part}" in name for part in ("base_layer", "lora_", "modules_to_save"))
-    return not inside and (name == rule or name.endswith(f".{rule}"))
+        if name == wanted or name.endswith(f".{wanted}"):
+            yield f"lora_target_modules ({wanted})"
+    is_linear = isinstance(getattr(module, "base_layer", module), nn.Linear)
+    if is_linear and name and module is not model.get_output_embeddings():
+        if asked["lora_target_linear"]:
+            yield "lora_target_linear"
+        elif rule == "all-linear":
+            yield "lora_target_modules (all-linear)"
 
 
 # --- numbers --------------------------------------------------------------------------------------
