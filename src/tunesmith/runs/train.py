@@ -138,6 +138,7 @@ def preflight(
         template=material.template,
         base=material.base if assembled.from_base else None,
         given=material.given,
+        resumed=assembled.state.step > 0,
     )
     return probe(subject, skip=plan.config.preflight.skip, tell=watchers.probed)
 

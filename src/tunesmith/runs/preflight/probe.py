@@ -36,6 +36,7 @@ class Subject:
     format of the run writes one (segments without special tokens, ends that are left untrained).
     ``template`` is saved with the model, None without a chat template; ``base`` is what was loaded,
     None where a module was handed in. ``given`` rows in memory stand for the first data set.
+    ``resumed`` where the weights are a checkpoint's.
     """
 
     run: Run
@@ -51,6 +52,7 @@ class Subject:
     template: ChatTemplate | None
     base: LocatedModel | None
     given: Sequence[Mapping[str, Any] | RowError] | None = None
+    resumed: bool = False
 
     def totals(self, rows: Iterable[TrainedSample]) -> dict[str, float]:
         """The named weights of the rows together."""

@@ -37,6 +37,8 @@ def probe_upgrade(subject: Subject) -> str:
     Raises:
         ProbeError: further than rounding explains; names the versions that changed.
     """
+    if subject.resumed:
+        return "not compared: the weights are a checkpoint's, no run begins with them"
     numbers = _measure(subject)
     versions = dict(subject.plan.environment.versions)
     path = cache_dir() / FOLDER / f"{_key(subject)}.json"
