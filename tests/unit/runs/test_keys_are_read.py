@@ -18,7 +18,7 @@ from tests import smallrun
 from tests.security.home import approval, make_home
 from tunesmith.config import read
 from tunesmith.config.data import DataSection, DatasetEntry
-from tunesmith.config.flat import leaves
+from tunesmith.config.flat import from_flat, leaves
 from tunesmith.config.inline import InlineFormat
 from tunesmith.config.model import ModelSection, RemoteCode
 from tunesmith.config.schema import RunConfig
@@ -28,6 +28,7 @@ from tunesmith.launch import local
 from tunesmith.models.source import locate
 from tunesmith.registry import registry
 from tunesmith.runs.watchers import Watchers
+from tunesmith.tracking.services import orders
 
 Readers = dict[tuple[str, str], set[str]]
 
@@ -82,6 +83,11 @@ JUDGED = {"prompt": "Say sun", "chosen": "sun", "rejected": "moon", "completion"
 INLINE_FORMATS = ("dpo.inline", "kto.inline")
 """Formats that read a ``type`` that is a mapping and whose rows no objective trains yet."""
 
+TRACKED = dict.fromkeys(
+    ("use_wandb", "use_mlflow", "use_comet", "use_swanlab", "use_trackio"), True
+)
+"""Every tracker: its process is started with what is read for it, and no service is here."""
+
 NOT_HERE = {
     "datasets[].name": "only a data set of the hub has one",
     "datasets[].revision": "only a data set of the hub has one",
@@ -125,6 +131,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Readers:
         for name in INLINE_FORMATS:
             _read_row(name)
         _approve_code(folder)
+        orders(from_flat(keys | TRACKED).tracking, folder)
     return seen
 
 
