@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import cast
 
+from transformers import PreTrainedModel
+
+from tunesmith.config.adapters import AdaptersSection
 from tunesmith.config.objective import ObjectiveSection
 from tunesmith.models.adapters import AdapterInfo
 from tunesmith.models.policy import Policy
@@ -18,6 +22,17 @@ def build_objective(section: ObjectiveSection) -> Objective:
     name = section.method or "sft"
     make = cast(Callable[[ObjectiveSection], Objective], registry("objectives").load(name))
     return make(section)
+
+
+def copy_of(
+    model: PreTrainedModel, objective: Objective, adapters: AdaptersSection
+) -> PreTrainedModel | None:
+    """A copy of a model that was handed in, where it is to be compared with what it was.
+
+    Under an adapter the model itself stays what it was.
+    """
+    wanted = objective.needs_reference and adapters.kind is None
+    return copy.deepcopy(model) if wanted else None
 
 
 def with_reference(

@@ -40,7 +40,7 @@ from tunesmith.optim.groups import build_groups
 from tunesmith.optim.schedules import build_schedule
 from tunesmith.parallel.apply import apply
 from tunesmith.patches.lora import fuse_adapters
-from tunesmith.runs.aim import build_objective, with_reference
+from tunesmith.runs.aim import build_objective, copy_of, with_reference
 from tunesmith.runs.guarding import build_guard
 from tunesmith.runs.handed import adopt
 from tunesmith.runs.material import Material
@@ -77,18 +77,20 @@ def assemble(
     ``model`` replaces what would be loaded. The plan's patches must be applied.
     """
     objective = build_objective(plan.config.objective)
-    from_base = model is None
+    from_base, base = model is None, None
     if model is None:
         model = _load(plan, material, mesh, saved)
     else:
         adopt(model, plan, mesh.device)
+        base = copy_of(model, objective, plan.config.adapters)
         if saved is not None and plan.config.adapters.kind is None:
             model.load_state_dict(_load(plan, material, mesh, saved).state_dict())
     adapter = _make_trainable(plan, material, model)
     fuse_adapters(model, ADAPTER_NAME)
     apply(model, mesh, plan.treatment)
     policy = _policy(plan, model)
-    objective = with_reference(objective, partial(_base_policy, plan, material, mesh), adapter)
+    compare_with = partial(_frozen, plan, material, mesh, policy.compute_dtype, base)
+    objective = with_reference(objective, compare_with, adapter)
     files = model_files(policy, material, adapter)
     scale: Scale = Unscaled() if plan.compute_dtype.value != "float16" else LossScale(mesh.device)
     optimizer = build_optimizer(
@@ -238,11 +240,18 @@ def _policy(plan: RunPlan, model: PreTrainedModel) -> Policy:
     return policy
 
 
-def _base_policy(plan: RunPlan, material: Material, mesh: Mesh) -> Policy:
-    """The base once more, as it was before it was trained; nothing of it trains."""
-    model = _load(plan, material, mesh, None)
+def _frozen(
+    plan: RunPlan,
+    material: Material,
+    mesh: Mesh,
+    compute_dtype: torch.dtype | None,
+    base: PreTrainedModel | None,
+) -> Policy:
+    """The base once more (``base`` where it was handed in), computing as the policy does."""
+    model = _load(plan, material, mesh, None) if base is None else base
     apply(model, mesh, plan.treatment)
-    return Policy(model, plan.architecture, layout=plan.patches.layout)
+    layout = plan.patches.layout
+    return Policy(model, plan.architecture, layout=layout, compute_dtype=compute_dtype)
 
 
 def _held_out(plan: RunPlan, material: Material, mesh: Mesh) -> MapStream | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from tunesmith.data.samples import SampleKind
 from tunesmith.errors import ProbeError
+from tunesmith.runs.preflight.answers import probe_answers
 from tunesmith.runs.preflight.cached import probe_cache
 from tunesmith.runs.preflight.conservation import probe_conservation
 from tunesmith.runs.preflight.coverage import probe_coverage
@@ -16,7 +17,6 @@ from tunesmith.runs.preflight.isolation import probe_isolation
 from tunesmith.runs.preflight.longest import probe_longest
 from tunesmith.runs.preflight.loss import probe_loss
 from tunesmith.runs.preflight.order import probe_order
-from tunesmith.runs.preflight.pairs import probe_pairs
 from tunesmith.runs.preflight.probe import Finding, Probe, Subject, no_trace
 from tunesmith.runs.preflight.resume import probe_resume
 from tunesmith.runs.preflight.serving import probe_serving
@@ -53,7 +53,7 @@ def probes_for(kind: SampleKind) -> dict[str, Probe]:
     """The probes that look at samples of this kind."""
     if kind == "tokens":
         return dict(PROBES)
-    own = {"pairs": probe_pairs} if kind == "pairs" else {}
+    own = {"answers": probe_answers} if kind in ("pairs", "judged") else {}
     return {name: probe for name, probe in PROBES.items() if name not in _OF_TEXTS} | own
 
 
