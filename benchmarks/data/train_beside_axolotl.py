@@ -307,12 +307,15 @@ class Results:
             if job in self.losses:
                 continue
             self.losses[job] = measure(job, axolotl, scratch)
-            rows = [{**asdict(each), "loss": loss} for each, loss in self.losses.items()]
-            text = json.dumps(rows, indent=1) + "\n"
-            fresh = self.path.with_suffix(".tmp")
-            fresh.write_text(text, encoding="utf-8")
-            fresh.replace(self.path)
-            print(json.dumps(rows[-1]), flush=True)
+            self.write()
+            print(json.dumps({**asdict(job), "loss": self.losses[job]}), flush=True)
+
+    def write(self) -> None:
+        """The whole file anew, or the old one stays."""
+        rows = [{**asdict(job), "loss": loss} for job, loss in self.losses.items()]
+        fresh = self.path.with_suffix(".tmp")
+        fresh.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        fresh.replace(self.path)
 
     def of(self, case: str, order: str, who: str) -> list[float]:
         """The losses of all seeds, by seed."""
