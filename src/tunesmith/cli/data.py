@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -18,6 +18,7 @@ from tunesmith.config.read import LoadedConfig, load
 
 if TYPE_CHECKING:
     from tunesmith.data.ledger import Ledger
+    from tunesmith.models.tokenizer_facts import TokenizerFacts
     from tunesmith.runs.material import Material
     from tunesmith.runs.preprocess import Shown
 
@@ -58,15 +59,17 @@ def preprocess(
         raise click.UsageError("`--against` needs `--html FILE`.")
     loaded = load(config, overrides, data_only=True)
     show_notices(loaded.notices)
-    from tunesmith.runs.preprocess import views
+    from tunesmith.runs.preprocess import known_tokenizer, views
 
-    material, ledger = _prepared(loaded)
+    tokenizer = known_tokenizer(loaded.config)
+    done = _prepared(loaded, tokenizer, with_model=html is not None)
     is_shown = n_shown and (html is None or as_json)
-    shown = list(views(loaded.config, n_shown, loaded.method)) if is_shown else []
+    asked = (loaded.config, n_shown, loaded.method, tokenizer)
+    shown = list(views(*asked)) if is_shown else []
     if html is not None:
         from tunesmith.runs.token_page import Looked, write_page
 
-        looked = Looked(loaded.config, loaded.method, ledger, material)
+        looked = Looked(loaded.config, loaded.method, done.ledger, done.material)
         other = (against, load(against, overrides, data_only=True)) if against else None
         beside = (other[0], other[1].config, other[1].method) if other else None
         write_page(looked, html, rows=n_shown or _ROWS_OF_A_PAGE, against=beside)
@@ -74,30 +77,49 @@ def preprocess(
     if as_json:
         for row in shown:
             click.echo(json.dumps(asdict(row), ensure_ascii=False))
-        click.echo(json.dumps(ledger.to_json(), ensure_ascii=False))
+        click.echo(json.dumps(done.ledger.to_json(), ensure_ascii=False))
         return
     _show_rows(shown, reasons=reasons)
-    for line in ledger.summary():
+    for line in done.ledger.summary():
         click.echo(line)
-    click.echo(_ending(material))
+    click.echo(done.ending)
 
 
-def _prepared(loaded: LoadedConfig) -> tuple[Material | None, Ledger]:
-    """The prepared data and its ledger; no data where it can only be looked at."""
+class _Done(NamedTuple):
+    """What was done with the rows, in words too; with the model only where a page needs it."""
+
+    ledger: Ledger
+    ending: str
+    material: Material | None = None
+
+
+def _prepared(loaded: LoadedConfig, tokenizer: TokenizerFacts, *, with_model: bool) -> _Done:
+    """The rows prepared, or looked at where nothing can be done with them yet."""
     from rich.console import Console as Screen
 
     from tunesmith.report.progress import Preparing
-    from tunesmith.runs.prepare import prepare
-    from tunesmith.runs.preprocess import is_looked_at, look
+    from tunesmith.runs.preprocess import is_looked_at, look, prepare_rows
 
+    config = loaded.config
     preparing = Preparing(Screen(stderr=True))
     try:
-        if is_looked_at(loaded.config, loaded.method):
-            return None, look(loaded.config, loaded.method, preparing)
-        material = prepare(loaded.config, progress=preparing)
+        if is_looked_at(config, loaded.method):
+            ledger = look(config, loaded.method, tokenizer, preparing)
+            ending = "looked at, not kept: training on these rows is not built yet"
+            return _Done(ledger, ending)
+        if with_model or config.data.streaming:
+            from tunesmith.runs.prepare import prepare
+
+            material = prepare(config, progress=preparing)
+            return _Done(material.ledger, _ending(from_cache=material.from_cache), material)
+        prepared = prepare_rows(config, tokenizer, preparing)
     finally:
         preparing.close()
-    return material, material.ledger
+    return _Done(prepared.ledger, _ending(from_cache=prepared.from_cache))
+
+
+def _ending(*, from_cache: bool) -> str:
+    return "from the cache" if from_cache else "prepared now"
 
 
 def _show_rows(shown: Iterable[Shown], *, reasons: bool) -> None:
@@ -111,9 +133,3 @@ def _show_rows(shown: Iterable[Shown], *, reasons: bool) -> None:
         for line in show(samples, colour=sys.stdout.isatty(), reasons=reasons):
             click.echo(line)
         click.echo()
-
-
-def _ending(material: Material | None) -> str:
-    if material is None:
-        return "looked at, not kept: training on these rows is not built yet"
-    return "from the cache" if material.from_cache else "prepared now"

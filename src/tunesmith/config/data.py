@@ -247,40 +247,40 @@ class DatasetEntry(Section):
         None,
         "Key of a turn's reasoning in the template; `reasoning_content` when left out.",
         **TURNS,
-        readers="tunesmith.data.formats.options tunesmith.runs.prepare",
+        readers="tunesmith.data.formats.options tunesmith.runs.request",
     )
     split_thinking: bool = key(
         False,
         "Take `<think>...</think>` out of answers into the key of their reasoning.",
         **CHOICE,
-        readers="tunesmith.data.formats.options tunesmith.runs.prepare",
+        readers="tunesmith.data.formats.options tunesmith.runs.request",
     )
     roles: dict[str, list[str]] | None = key(
         None,
         "Template role -> names in the rows.",
         **CHOICE,
-        readers="tunesmith.data.formats.options tunesmith.runs.prepare",
+        readers="tunesmith.data.formats.options tunesmith.runs.request",
     )
     roles_to_train: list[str] | None = key(
         None,
         "Roles whose turns train; `[assistant]` when left out.",
         **CHOICE,
-        readers="tunesmith.runs.prepare",
+        readers="tunesmith.runs.request",
     )
     turns_to_train: Literal["all", "last"] = key(
         "all",
         "Of the turns that would train: all, or the last one alone.",
         **CHOICE,
-        readers="tunesmith.runs.prepare",
+        readers="tunesmith.runs.request",
     )
     train_on_eos: TrainOn | None = key(
         None,
         "Which ends of turn train: of trained turns, all, the last, none.",
         **CHOICE,
-        readers="tunesmith.runs.prepare",
+        readers="tunesmith.runs.prepare tunesmith.runs.request",
     )
     train_on_eot: TrainOn | None = key(
-        None, "The same for `eot_tokens`.", **CHOICE, readers="tunesmith.runs.prepare"
+        None, "The same for `eot_tokens`.", **CHOICE, readers="tunesmith.runs.request"
     )
     drop_system_message: bool = key(
         False,
@@ -289,16 +289,16 @@ class DatasetEntry(Section):
         readers="tunesmith.data.formats.options",
     )
     chat_template: str | None = key(
-        None, "This data set's own template.", **CHOICE, readers="tunesmith.runs.prepare"
+        None, "This data set's own template.", **CHOICE, readers="tunesmith.runs.request"
     )
     chat_template_jinja: str | None = key(
-        None, "Its text or file.", **CHOICE, readers="tunesmith.runs.prepare"
+        None, "Its text or file.", **CHOICE, readers="tunesmith.runs.request"
     )
     history: Literal["whole", "expand", "last"] | None = key(
         None,
         "Where a template changes earlier turns: `expand` to a sample a turn, or train the `last`.",
         **CHOICE,
-        readers="tunesmith.runs.prepare",
+        readers="tunesmith.runs.request",
     )
 
 
@@ -309,14 +309,15 @@ class DataSection(Section):
         (),
         "The data sets to train on.",
         flat="datasets",
-        readers="tunesmith.data.prepare tunesmith.runs.finish tunesmith.runs.preflight.serving "
-        "tunesmith.runs.prepare tunesmith.runs.streams",
+        readers="tunesmith.data.prepare tunesmith.runs.finish tunesmith.runs.preflight.source_rows "
+        "tunesmith.runs.prepare tunesmith.runs.request tunesmith.runs.streams",
     )
     test_datasets: tuple[DatasetEntry, ...] = key(
         (),
         "Held-out data sets.",
         flat="test_datasets",
-        readers="tunesmith.data.prepare tunesmith.runs.prepare tunesmith.runs.streams",
+        readers="tunesmith.data.prepare tunesmith.runs.prepare tunesmith.runs.request "
+        "tunesmith.runs.streams",
     )
     val_set_size: float = key(
         0.0,
@@ -330,7 +331,7 @@ class DataSection(Section):
         None,
         "Folder of the prepared cache.",
         flat="dataset_prepared_path",
-        readers="tunesmith.runs.prepare",
+        readers="tunesmith.runs.request",
     )
     workers: int | None = key(
         None,
@@ -338,7 +339,7 @@ class DataSection(Section):
         flat="dataset_num_proc",
         le=1024,
         ge=1,
-        readers="tunesmith.runs.prepare",
+        readers="tunesmith.runs.request",
     )
     shuffle_merged: bool = key(
         True,
@@ -424,7 +425,7 @@ class DataSection(Section):
         when=reads_prompts,
         why="`roles_to_train` names the turns that train",
         alters_training=True,
-        readers="tunesmith.data.formats.options tunesmith.data.prepare tunesmith.runs.prepare",
+        readers="tunesmith.data.formats.options tunesmith.data.prepare tunesmith.runs.request",
     )
     exact_deduplication: bool = key(
         False,

@@ -44,6 +44,11 @@ def _literal(text: str) -> Any:
         return text
 
 
+def restarts(config: Any) -> bool:
+    """The schedule is cut into pieces that warm up again."""
+    return config.optim.restart_steps is not None
+
+
 class OptimSection(Section):
     """How weights are updated."""
 
@@ -149,10 +154,57 @@ class OptimSection(Section):
         None,
         "Where cosine ends, as a share of the peak.",
         flat="cosine_min_lr_ratio",
-        when=lambda c: c.optim.schedule.startswith("cosine"),
-        why="lr_scheduler is not cosine",
+        when=lambda c: c.optim.schedule in ("cosine", "rex"),
+        why="lr_scheduler is neither cosine nor rex",
         ge=0,
         le=1,
+        readers="tunesmith.optim.schedules",
+    )
+    cosine_constant_lr_ratio: float | None = key(
+        None,
+        "The share of all steps after which cosine has come to `cosine_min_lr_ratio`, where it "
+        "stays.",
+        when=lambda c: c.optim.schedule == "cosine" and bool(c.optim.cosine_min_lr_ratio),
+        why="lr_scheduler is not cosine with a cosine_min_lr_ratio",
+        gt=0,
+        le=1,
+        readers="tunesmith.optim.schedules",
+    )
+    quadratic_warmup: bool = key(
+        False,
+        "Warm up with the square of the share of the warm-up that is done: slower at first.",
+        flat="lr_quadratic_warmup",
+        when=lambda c: c.optim.schedule == "cosine",
+        why="lr_scheduler is not cosine",
+        readers="tunesmith.optim.schedules",
+    )
+    restart_steps: int | None = key(
+        None,
+        "Let the rate fall almost to 0 every so many steps and warm up again, whatever the "
+        "schedule.",
+        flat="jagged_restart_steps",
+        ge=2,
+        le=1_000_000_000,
+        readers="tunesmith.optim.schedules",
+    )
+    restart_warmup_steps: int = key(
+        10,
+        "Steps of the warm-up after each restart.",
+        flat="jagged_restart_warmup_steps",
+        when=restarts,
+        why="jagged_restart_steps is not set",
+        ge=1,
+        le=1_000_000_000,
+        readers="tunesmith.optim.schedules",
+    )
+    restart_anneal_steps: int = key(
+        1,
+        "Steps over which the rate falls before each restart.",
+        flat="jagged_restart_anneal_steps",
+        when=restarts,
+        why="jagged_restart_steps is not set",
+        ge=1,
+        le=1_000_000_000,
         readers="tunesmith.optim.schedules",
     )
 
@@ -218,8 +270,8 @@ class BatchSection(Section):
         flat="seed",
         lt=2**63,
         ge=0,
-        readers="tunesmith.runs.assemble tunesmith.runs.plan tunesmith.runs.preflight.serving "
-        "tunesmith.runs.prepare",
+        readers="tunesmith.runs.assemble tunesmith.runs.plan tunesmith.runs.preflight.source_rows "
+        "tunesmith.runs.prepare tunesmith.runs.request",
     )
     workers: int | None = key(
         None,

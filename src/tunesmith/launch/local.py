@@ -10,7 +10,8 @@ from tunesmith.dist import runtime
 from tunesmith.runs.folder import AS_IT_WAS, Consent
 from tunesmith.runs.material import Material
 from tunesmith.runs.plan import RunPlan, make_plan
-from tunesmith.runs.prepare import Rows, prepare, prepare_sample
+from tunesmith.runs.prepare import prepare, prepare_sample
+from tunesmith.runs.request import Rows
 from tunesmith.runs.train import Result, check, train
 from tunesmith.runs.watchers import Watchers
 from tunesmith.tracking.services import require_packages

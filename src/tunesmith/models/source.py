@@ -10,7 +10,6 @@ from typing import Any, Literal
 from tunesmith.config.model import ModelSection
 from tunesmith.dist.runtime import cache_dir
 from tunesmith.log import get_logger
-from tunesmith.models.gguf import convert
 from tunesmith.models.hub import CODE, SETTINGS, fetch, missing
 from tunesmith.models.remote_code import admit, needs_code
 from tunesmith.models.screen import require_no_pickle, screen, screen_model
@@ -62,6 +61,8 @@ def locate(model: ModelSection, *, cache: Path | None = None) -> LocatedModel:
     if model.base.endswith(".gguf"):
         if not given.is_file():
             raise missing(model.base, "no such file")
+        from tunesmith.models.gguf import convert  # imports torch, which other bases do without
+
         sha256 = hash_file(given)
         folder = convert(given, (cache or cache_dir()) / "models" / sha256, sha256=sha256)
         return LocatedModel(folder, model.base, "gguf", model, sha256=sha256)

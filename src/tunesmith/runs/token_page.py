@@ -17,7 +17,7 @@ from tunesmith.dist.runtime import detect
 from tunesmith.report.tokens import PackedDocument, PackedRow, Part, ShownRow, TokenPage, render
 from tunesmith.runs.material import Material
 from tunesmith.runs.plan import RunPlan, make_plan
-from tunesmith.runs.preprocess import Shown, views
+from tunesmith.runs.preprocess import Shown, known_tokenizer, views
 
 _PACKED_ROWS = 12
 _PACKED_TOKENS = 50_000
@@ -56,12 +56,13 @@ def write_page(
         OSError: the file cannot be written.
     """
     config, material = looked.config, looked.material
-    shown = list(views(config, rows, looked.method))
+    shown = list(views(config, rows, looked.method, known_tokenizer(config)))
     if against is None:
         listed = [_row(source, samples) for source, samples in _by_row(shown)]
     else:
         name, other, method = against
-        listed = list(_side_by_side(shown, list(views(other, rows, method)), name))
+        beside = list(views(other, rows, method, known_tokenizer(other)))
+        listed = list(_side_by_side(shown, beside, name))
     plan = None if material is None else make_plan(config, material.facts(detect()))
     packing = _packing(material, plan) if material and plan else []
     page = TokenPage(

@@ -13,8 +13,9 @@ from tunesmith.data.records import RowError, Source, TokenRecord
 from tunesmith.data.render import Renderer, RenderSettings
 from tunesmith.data.samples import TokenSample
 from tunesmith.data.sources import given_rows, locate, open_rows
+from tunesmith.models.tokenizer_facts import keep_tokenizer
 from tunesmith.runs.preflight.probe import Subject
-from tunesmith.runs.prepare import keep_tokenizer, render_settings
+from tunesmith.runs.request import render_settings
 
 
 @dataclass(frozen=True, slots=True)
