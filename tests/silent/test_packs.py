@@ -99,10 +99,11 @@ def test_prepared_data_of_another_config_is_reused(attempts, monkeypatch, part):
     monkeypatch.setattr(RenderSettings, "digest", property(lambda self: "one for all"))
     monkeypatch.setattr(fingerprint, "_render_parts", lambda settings: {})
     real = fingerprint.set_recipe
-    monkeypatch.setattr(
-        "tunesmith.data.prepare.set_recipe",
-        lambda *given: {k: v for k, v in real(*given).items() if k != "entry"},
-    )
+
+    def without_keys(entry, *given):
+        return {**real(entry, *given), "entry": {"path": entry.path}}
+
+    monkeypatch.setattr("tunesmith.data.prepare.set_recipe", without_keys)
     path = str(attempts.ground / "chat_template.jsonl")
     entry = {"path": path, "type": "chat_template"}
     first = attempts.train(datasets=[entry], max_steps=1, preflight_skip=["export", "resume"])

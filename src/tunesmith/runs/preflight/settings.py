@@ -146,13 +146,16 @@ def _of_adapter(subject: Subject, asked: Flat) -> Iterator[Setting]:
         yield Setting("lora_dropout", asked["lora_dropout"], getattr(dropout, "p", 0.0), name)
     passed = left_to_experts(model)
     for name, module in model.named_modules():
-        if any(f".{part}" in name for part in ("base_layer", "lora_", "modules_to_save")):
+        if any(f".{part}" in name for part in _INSIDE):
             continue
         if name in passed:
             continue  # told by `coverage`: peft offers no way to adapt it
         for key in keys_for(model, name, module, asked):
             yield Setting(key, "an adapter", "an adapter" if name in adapted else "none", name)
 
+
+_INSIDE = ("base_layer", "lora_", "modules_to_save", "original_module")
+"""How the names of modules inside of an adapted one, or of one that trains whole, go on."""
 
 _PARTS = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
 
