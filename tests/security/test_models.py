@@ -107,6 +107,9 @@ HARMLESS: Mapping[str, Callable[[Path], None]] = {
     ),
     "auto_map of the tokenizer": lambda b: change(b / "tokenizer_config.json", auto_map=auto_map()),
     "code under every name": lambda b: None,
+    "where it was made from": lambda b: change(
+        b / "config.json", _name_or_path="some/base", _model_name_or_path="Some 135M Mix1"
+    ),
     "a plain word of attention": lambda b: change(b / "config.json", _attn_implementation="eager"),
 }
 """What is only ignored: the run goes on with transformers' own classes."""

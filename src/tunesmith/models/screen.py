@@ -33,8 +33,8 @@ _READ = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken",
 """What libraries open in such a folder, by name."""
 
 _MAX_BYTES = 16 << 20
-_FREE = frozenset({"_name_or_path"})
-"""Keys with an underscore that hold where the config was read from; nothing is fetched by them."""
+_FREE = frozenset({"_name_or_path", "_model_name_or_path"})
+"""Keys with an underscore that say what a model was made from; nothing is fetched by them."""
 
 _PLAIN = re.compile(r"[\w|.-]*")
 """A word; a repository, path or address has more than that."""
