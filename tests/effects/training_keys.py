@@ -94,6 +94,40 @@ SCHEDULE = (
         RATES,
         given={"lr_scheduler": "cosine"},
     ),
+    Case(
+        "cosine_constant_lr_ratio",
+        0.67,
+        {"schedule": lambda a, b: a[2] > b[2] == b[3] == 0.5},
+        RATES,
+        given={"lr_scheduler": "cosine", "cosine_min_lr_ratio": 0.5},
+    ),
+    Case(
+        "lr_quadratic_warmup",
+        True,
+        {"schedule": lambda a, b: (a[1], b[1], a[2:]) == (0.5, 0.25, b[2:])},
+        RATES,
+        given={"lr_scheduler": "cosine", "warmup_steps": 2},
+    ),
+    Case(
+        "jagged_restart_steps",
+        2,
+        {"schedule": lambda a, b: (a[0], round(b[2] / a[2], 9)) == (b[0], 0.001)},
+        RATES,
+    ),
+    Case(
+        "jagged_restart_warmup_steps",
+        1,
+        {"schedule": lambda a, b: a[1] < 0.1 and round(b[1], 6) == 0.666667},
+        RATES,
+        given={"jagged_restart_steps": 2},
+    ),
+    Case(
+        "jagged_restart_anneal_steps",
+        3,
+        {"schedule": lambda a, b: round(b[1] / a[1], 3) == 0.667},
+        RATES,
+        given={"jagged_restart_steps": 3, "jagged_restart_warmup_steps": 1},
+    ),
 )
 
 BATCHES = (

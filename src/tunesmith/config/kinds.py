@@ -19,15 +19,15 @@ from tunesmith.registry import nearest
 # Kind -> keys. The kinds are `BOUNDS` of numbers, and what `TYPES` names.
 _KINDS: Mapping[str, str] = {
     "flag": """
-        activation_offloading precompute_ref_log_probs
-        rl_adapter_ref_model mask_thinking_ce reward_model process_reward_model
+        activation_offloading
+        mask_thinking_ce reward_model process_reward_model
         kd_normalize_topk use_eaft liger_use_token_scaling deepcompile fp32_norms
         expert_parallel_fallback_on_unsupported qlora_sharded_model_loading use_ray spawn
         swanlab_log_completions use_otel_metrics
         generate_samples generation_do_sample do_bench_eval do_causal_lm_eval lm_eval_post_train
         apply_chat_template fewshot_as_multiturn load_best_model_at_end save_first_step
         greater_is_better skip_prepare_dataset auto_find_batch_size use_pose qgalore_proj_quant
-        lr_quadratic_warmup relora relora_cpu_offload peft_use_dora peft_ensure_weight_tying
+        relora relora_cpu_offload peft_use_dora peft_ensure_weight_tying
         freeze_mm_modules resize_token_embeddings_to_32x shrink_embeddings
         mean_resizing_embeddings embeddings_skip_upcast reinit_weights gptq use_onebitllms
         quantize_moe_experts gptq_disable_exllama nvfp4_merge_aware fp8
@@ -63,7 +63,7 @@ _KINDS: Mapping[str, str] = {
         generation_max_new_tokens eval_max_new_tokens lm_eval_batch_size early_stopping_patience
         pose_max_context_len pose_num_chunks dion_rank_multiple_of qgalore_rank
         qgalore_update_proj_gap qgalore_proj_bits qgalore_proj_group_size qgalore_gamma_proj
-        qgalore_queue_size jagged_restart_steps lisa_n_layers lisa_step_interval
+        qgalore_queue_size lisa_n_layers lisa_step_interval
         tiled_mlp_num_shards moe_dequant_chunk_size nemo_gym_head_port nemo_gym_server_timeout
         nemo_gym_verify_timeout nemo_gym_run_timeout nemo_gym_max_turns gradio_server_port
         gradio_max_new_tokens peft.loftq_config.loftq_bits trl.max_completion_length
@@ -82,7 +82,7 @@ _KINDS: Mapping[str, str] = {
         trl.top_k""",
     "whole": """
         expert_parallel_num_rdma_bytes profiler_steps_start eval_table_size generation_top_k
-        jagged_restart_warmup_steps jagged_restart_anneal_steps
+
         trl.replay_buffer_size ebft.min_completion_prefix qat.fake_quant_after_n_steps
         diffusion.mask_token_id""",
     "rate": """
@@ -97,7 +97,7 @@ _KINDS: Mapping[str, str] = {
         hatchery.future_timeout""",
     "share": """
         kd_alpha generation_top_p generation_prompt_ratio adam_beta3
-        dion_momentum dion_rank_fraction qgalore_cos_threshold cosine_constant_lr_ratio
+        dion_momentum dion_rank_fraction qgalore_cos_threshold
         relora_prune_ratio grokfast_alpha spectrum_top_fraction trl.ref_model_mixup_alpha
         trl.top_p trl.min_p trl.reroll_start_fraction vllm.gpu_memory_utilization ebft.top_p
         diffusion.min_mask_ratio diffusion.max_mask_ratio""",

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import field_validator
+
 from tunesmith.config.section import Section, key
 from tunesmith.config.when import has_held_out, uses_adam, warms_up
 
@@ -51,6 +53,12 @@ def restarts(config: Any) -> bool:
 
 class OptimSection(Section):
     """How weights are updated."""
+
+    @field_validator("restart_steps", "restart_warmup_steps", "restart_anneal_steps", mode="before")
+    @classmethod
+    def _take_false_for_nothing(cls, value: Any) -> Any:
+        """None for false, as which some configs leave them."""
+        return None if value is False else value
 
     learning_rate: float = key(
         ...,
@@ -187,9 +195,9 @@ class OptimSection(Section):
         le=1_000_000_000,
         readers="tunesmith.optim.schedules",
     )
-    restart_warmup_steps: int = key(
-        10,
-        "Steps of the warm-up after each restart.",
+    restart_warmup_steps: int | None = key(
+        None,
+        "Steps of the warm-up after each restart, by default 10.",
         flat="jagged_restart_warmup_steps",
         when=restarts,
         why="jagged_restart_steps is not set",
@@ -197,9 +205,9 @@ class OptimSection(Section):
         le=1_000_000_000,
         readers="tunesmith.optim.schedules",
     )
-    restart_anneal_steps: int = key(
-        1,
-        "Steps over which the rate falls before each restart.",
+    restart_anneal_steps: int | None = key(
+        None,
+        "Steps over which the rate falls before each restart, by default 1.",
         flat="jagged_restart_anneal_steps",
         when=restarts,
         why="jagged_restart_steps is not set",

@@ -29,7 +29,6 @@ _TABLE: Mapping[str, str] = {
     RL: """
         | trl vllm ebft max_prompt_len mask_thinking_ce swanlab_log_completions=true
         swanlab_completion_log_interval=100 swanlab_completion_max_buffer=128""",
-    "a reference beside the model": "precompute_ref_log_probs rl_adapter_ref_model |",
     "reward models": """
         reward_model process_reward_model | center_rewards_coefficient num_labels""",
     "knowledge distillation": """
@@ -82,9 +81,6 @@ _TABLE: Mapping[str, str] = {
         qgalore_rank qgalore_update_proj_gap qgalore_scale qgalore_proj_type qgalore_proj_quant=true
         qgalore_proj_bits qgalore_proj_group_size qgalore_cos_threshold qgalore_gamma_proj
         qgalore_queue_size""",
-    "further schedules": """
-        lr_quadratic_warmup cosine_constant_lr_ratio jagged_restart_steps |
-        jagged_restart_warmup_steps jagged_restart_anneal_steps""",
     "ReLoRA": "relora | relora_prune_ratio relora_prune_method=magnitude relora_cpu_offload",
     "LISA": "lisa_n_layers | lisa_step_interval lisa_layers_attribute",
     "GrokFast": "grokfast_alpha grokfast_lamb |",

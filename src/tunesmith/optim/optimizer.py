@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tunesmith.errors import ExitCode, RunError
 from tunesmith.optim.adamw_bf16 import AdamWBf16
-from tunesmith.optim.schedules import OneCycle, Schedule
+from tunesmith.optim.schedules import Jagged, OneCycle, Schedule
 
 DERIVED = frozenset({"qmap1", "qmap2"})
 """State that is the same for every parameter and made anew: bitsandbytes' quantisation tables."""
@@ -223,8 +223,9 @@ class Optimizer:
 def set_rates(optimizer: Optimizer, schedule: Schedule, step: int) -> None:
     """Let ``optimizer`` learn as ``schedule`` says for ``step``: its rate, and its momentum too."""
     optimizer.set_rate(schedule(step))
-    if isinstance(schedule, OneCycle) and schedule.cycle_momentum:
-        optimizer.set_momentum(schedule.momentum(step))
+    whole = schedule.inner if isinstance(schedule, Jagged) else schedule
+    if isinstance(whole, OneCycle) and whole.cycle_momentum:
+        optimizer.set_momentum(whole.momentum(step))
 
 
 def _mismatch(what: str) -> RunError:
