@@ -22,7 +22,7 @@ ProbeName = Literal[
     "longest",
     "resume",
     "export",
-    "pairs",
+    "answers",
 ]
 
 

@@ -319,8 +319,33 @@ def test_a_probe_that_is_left_out_is_recorded_and_the_defect_goes_on(ground, tmp
     ]
 
 
+def test_check_as_json_tells_what_was_seen_and_what_ended_it(ground, tmp_path):
+    skip = [name for name in PROBES if name not in ("conservation", "stops")]
+    config = keys(ground / "base", ground / "chat_template.jsonl", preflight_skip=skip)
+    done = warm.run(tmp_path, "check", write_yaml(tmp_path, config), "--json")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert (told["ok"], told["problem"]) == (True, None)
+    assert [p["name"] for p in told["probes"]] == list(PROBES)
+    assert [p["name"] for p in told["probes"] if not p["skipped"]] == ["conservation", "stops"]
+    assert all(p["seen"] for p in told["probes"])
+    config["special_tokens"] = {"pad_token": "s"}
+    done = warm.run(tmp_path, "check", write_yaml(tmp_path, config), "--json")
+    assert done.code == 2
+    assert done.err.startswith("error: preflight stops: the pad token")
+    told = json.loads(done.out)
+    assert told["ok"] is False
+    assert told["problem"]["message"].startswith("preflight stops: the pad token")
+    assert "chat_template.jsonl:" in told["problem"]["where"]
+    assert "pad_token" in told["problem"]["fix"]
+    assert [p["name"] for p in told["probes"]][-1:] == ["cache"]
+
+
 def test_the_probes_are_those_that_the_config_knows():
-    assert get_args(ProbeName) == (*PROBES, *(probes_for("pairs").keys() - PROBES.keys()))
+    names = get_args(ProbeName)
+    assert names[: len(PROBES)] == tuple(PROBES)
+    kinds = ("tokens", "pairs", "judged", "steps")
+    assert set(names) == {name for kind in kinds for name in probes_for(kind)}
 
 
 def test_a_probe_that_does_not_exist_cannot_be_left_out(ground, tmp_path):
