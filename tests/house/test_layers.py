@@ -20,6 +20,7 @@ DOORS = {"cli", "launch"}
 # What waits elsewhere, although it is a direct dependency, and why.
 WAITS = {
     ("tunesmith.data.hub", "datasets"): "1.5 s that a run on local files need not pay",
+    ("tunesmith.data.hub", "huggingface_hub"): "0.3 s that a run on local files need not pay",
     ("tunesmith.dist.runtime", "torch"): "preparing data asks it for folders alone",
     ("tunesmith.dist.runtime", "tunesmith"): "the mesh imports torch",
     ("tunesmith.kernels.logprobs", "tunesmith"): "a kernel imports triton, which CPU builds lack",

@@ -110,6 +110,12 @@ HARMLESS: Mapping[str, Callable[[Path], None]] = {
     "where it was made from": lambda b: change(
         b / "config.json", _name_or_path="some/base", _model_name_or_path="Some 135M Mix1"
     ),
+    "any words": lambda b: change(
+        b / "config.json", _remark="made by hand, twice", kernel_initializer="uniform"
+    ),
+    "any vocabulary": lambda b: change(
+        b / "tokenizer_config.json", extra_special_tokens=["<|im_start|>", "<file://a.py>"]
+    ),
     "a plain word of attention": lambda b: change(b / "config.json", _attn_implementation="eager"),
 }
 """What is only ignored: the run goes on with transformers' own classes."""
@@ -173,6 +179,18 @@ HOSTILE: Mapping[str, tuple[Callable[[Path], None], str]] = {
     "weights elsewhere": (
         lambda b: change(b / "config.json", transformers_weights="../secret.safetensors"),
         "transformers_weights",
+    ),
+    "a tokenizer's file elsewhere": (
+        lambda b: change(
+            b / "tokenizer_config.json", fast_tokenizer_files=["../../tokenizer.4.0.json"]
+        ),
+        "fast_tokenizer_files",
+    ),
+    "a template's name that leads out": (
+        lambda b: change(
+            b / "tokenizer_config.json", chat_template=[{"name": "../../a", "template": "x"}]
+        ),
+        "chat_template.name",
     ),
     "an adapter beside it": (
         lambda b: change(b / "adapter_config.json", base_model_name_or_path="stranger/other"),

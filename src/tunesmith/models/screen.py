@@ -29,15 +29,24 @@ _CONFIGS = (
     "preprocessor_config.json",
     ADAPTER_CONFIG,
 )
-_READ = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py")
+_READ = (
+    *("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py"),
+    "additional_chat_templates/*.jinja",
+)
 """What libraries open in such a folder, by name."""
 
 _MAX_BYTES = 16 << 20
-_FREE = frozenset({"_name_or_path", "_model_name_or_path"})
-"""Keys with an underscore that say what a model was made from; nothing is fetched by them."""
+_VOCABULARY = ("added_tokens_decoder", "additional_special_tokens", "extra_special_tokens")
+"""Blocks of texts that may be any."""
+
+_FREE = "name_or_path"
+"""The end of keys that say what a model was made from; nothing is fetched by them."""
 
 _PLAIN = re.compile(r"[\w|.-]*")
-"""A word; a repository, path or address has more than that."""
+"""A word, as functions of attention are named; a repository, path or address has more than that."""
+
+_ELSEWHERE = re.compile(r"[/\\:]")
+"""What a repository, a path or an address has."""
 
 
 def screen_model(folder: Path, name: str, where: str = "base_model") -> None:
@@ -81,7 +90,7 @@ def screen(folder: Path, name: str) -> None:
     """
     for pattern in _READ:
         for path in folder.glob(pattern):
-            _require_inside(folder, name, path.name, path)
+            _require_inside(folder, name, path.relative_to(folder).as_posix(), path)
     for path in folder.glob("*.index.json"):
         shards = read_object(path).get("weight_map")
         shards = shards if isinstance(shards, Mapping) else {}
@@ -142,10 +151,11 @@ def unsafe(message: str, *, hint: str, where: str) -> ModelError:
 def _require_inside(folder: Path, name: str, file: str, named_by: Path) -> None:
     reason = why_outside(folder, file)
     if reason is not None:
+        is_itself = folder / file == named_by
         raise unsafe(
-            f"{name}: {named_by.name} names {file!r}, and {reason}"
-            if file != named_by.name
-            else f"{name}: {file} is refused: {reason}",
+            f"{name}: {file} is refused: {reason}"
+            if is_itself
+            else f"{name}: {named_by.name} names {file!r}, and {reason}",
             hint="put the file itself into the folder, if it is yours",
             where=str(named_by),
         )
@@ -177,11 +187,12 @@ def _why_refused(key: tuple[str, ...], value: Any) -> str | None:
     steers = any("implementation" in part or "kernel" in part for part in key)
     if steers and not _PLAIN.fullmatch(value):
         return "names a kernel or a repository"
-    hidden = any(part.startswith("_") for part in key) and last not in _FREE
-    if hidden and not _PLAIN.fullmatch(value):
+    hidden = any(part.startswith("_") for part in key) and not last.endswith(_FREE)
+    if hidden and _ELSEWHERE.search(value):
         return "names a repository or a path"
-    if last == "transformers_weights" and not _PLAIN.fullmatch(value):
-        return "names weights elsewhere"
+    is_file = last in ("transformers_weights", "fast_tokenizer_files", "chat_template.name")
+    if is_file and (_ELSEWHERE.search(value) or value.startswith("..")):
+        return "names a file elsewhere"
     return None
 
 
@@ -189,7 +200,10 @@ def _leaves(value: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
     """Every value that holds no others, with its path; texts of a vocabulary are left out."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            if name not in ("added_tokens_decoder", "chat_template", "extra_special_tokens"):
+            if name == "chat_template":  # several are written as files of these names
+                for each in inner if isinstance(inner, list) else ():
+                    yield (*key, "chat_template.name"), dict(each).get("name")
+            elif name not in _VOCABULARY:
                 yield from _leaves(inner, (*key, str(name)))
     elif isinstance(value, list):
         for inner in value:
