@@ -51,5 +51,5 @@ def serving(subject: Subject) -> Iterator[Served]:
     """What stands beside the weights of a checkpoint, written and loaded by transformers."""
     with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
         subject.files.write_companions(Path(folder))
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         yield Served(tokenizer, subject.plan.config.tokenizer.chat_template_kwargs or {})
