@@ -52,6 +52,11 @@ def _is(*methods: str) -> Any:
     return when
 
 
+def _has_reference(config: Any) -> bool:
+    section: ObjectiveSection = config.objective
+    return section.method in ("dpo", "ipo", "kto") and not section.reference_free
+
+
 def _mixes(losses: frozenset[str]) -> Any:
     def when(config: Any) -> bool:
         section: ObjectiveSection = config.objective
@@ -228,6 +233,29 @@ class ObjectiveSection(Section):
         le=1_000,
         readers=_JUDGED_READER,
         **_only("kto"),
+    )
+
+    precompute_reference: bool = key(
+        False,
+        "Ask the reference about all rows before the first step, and keep what it says: later "
+        "epochs and runs ask no more, and full fine-tuning needs no second model in memory.",
+        flat="precompute_ref_log_probs",
+        readers="tunesmith.runs.references",
+        when=_has_reference,
+        why="the loss reads no reference",
+    )
+    separate_reference: bool = key(
+        False,
+        "Load the base a second time as the reference, where it could be the trained model with "
+        "its adapter switched off.",
+        flat="rl_adapter_ref_model",
+        readers="tunesmith.runs.references",
+        when=lambda config: (
+            _has_reference(config)
+            and config.adapters.kind is not None
+            and not config.objective.precompute_reference
+        ),
+        why="only a run with an adapter and a loss that reads a live reference does",
     )
 
     @field_validator("loss_types", "loss_weights", mode="before")

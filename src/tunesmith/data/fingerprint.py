@@ -28,7 +28,7 @@ Recipe = dict[str, Any]
 _LATER_STAGES = {
     *("batch.py", "collate.py", "inspect.py", "mixing.py", "packing.py", "stream.py"),
     *("ahead.py", "catalogue.py", "live.py", "recipes.py"),
-    *("explain.py", "reference.py", "survey.py"),
+    *("explain.py", "known.py", "reference.py", "strangers.py", "survey.py"),
 }
 """Names of files of this package that have no part in the prepared bytes."""
 

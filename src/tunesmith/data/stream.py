@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tunesmith.data.ahead import Ahead
 from tunesmith.data.batch import Batch
 from tunesmith.data.collate import collate
+from tunesmith.data.known import KnownReference
 from tunesmith.data.mixing import PLAIN, Mixture, draw_epoch
 from tunesmith.data.packing import (
     EpochPlan,
@@ -181,13 +182,21 @@ class MapStream:
     The last step of an epoch is short and never crosses the border.
     """
 
-    def __init__(self, split: Split, order: OrderSettings, mesh: Mesh) -> None:
+    def __init__(
+        self,
+        split: Split,
+        order: OrderSettings,
+        mesh: Mesh,
+        known: KnownReference | None = None,
+    ) -> None:
+        """``known`` is what a reference said of the split's rows."""
         if len(split) == 0:
             raise DataError(
                 "there are no rows to draw from", hint="see the ledger for what was dropped"
             )
         check_lengths(split.lengths, order.capacity)
         self.split, self.order, self.mesh = split, order, mesh
+        self._known = known
         self.step_bins = order.micro_batch * order.accumulation * mesh.data_size
         self._plans: OrderedDict[int, EpochPlan] = OrderedDict()
         self._lock = threading.RLock()
@@ -348,7 +357,8 @@ class MapStream:
                 samples.append(self._sample(row))
         finally:
             self._reading.pop(thread, None)
-        return collate_rows(samples, index, self.order)
+        batch = collate_rows(samples, index, self.order)
+        return batch if self._known is None else self._known.fill(batch, rows)
 
     def _doing(self) -> str:
         rows = ", ".join(str(row) for row in sorted(self._reading.values()))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tunesmith.config.objective import ObjectiveSection
 from tunesmith.data.batch import Batch
+from tunesmith.data.known import REFERENCE
 from tunesmith.data.samples import JudgedSample, SampleKind
 from tunesmith.models.policy import Policy
 from tunesmith.objectives.judged_losses import JudgedScores, divergence_of, judged_loss
@@ -23,7 +24,6 @@ from tunesmith.objectives.objective import (
     token_logps,
     weighted_sum,
 )
-from tunesmith.objectives.reference import REFERENCE
 
 DIVERGENCE = "divergence"
 """The documents' column that holds the step's estimate of KL(policy, reference), the same for all.

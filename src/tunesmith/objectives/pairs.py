@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tunesmith.config.objective import ObjectiveSection
 from tunesmith.data.batch import Batch
+from tunesmith.data.known import REFERENCE
 from tunesmith.data.samples import PairSample, SampleKind
 from tunesmith.models.policy import Policy, PolicyOutput, Want
 from tunesmith.objectives.dpo_losses import Partners
@@ -25,7 +26,6 @@ from tunesmith.objectives.objective import (
     weighted_sum,
 )
 from tunesmith.objectives.pair_losses import PairScores, pair_loss, partners_of
-from tunesmith.objectives.reference import REFERENCE
 
 _SCORES = ("chosen_P", "rejected_P", "reference_chosen_P", "reference_rejected_P")
 """What losses that sort read of the pairs of a step."""

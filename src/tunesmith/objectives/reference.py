@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.data.batch import Batch
+from tunesmith.data.known import REFERENCE
 from tunesmith.data.samples import SampleKind
 from tunesmith.models.adapters import disabled
 from tunesmith.models.modes import evaluating
@@ -22,9 +23,6 @@ from tunesmith.objectives.objective import Loss, Objective, StepWide, token_logp
 Reference = Callable[[Policy, Batch], Tensor]
 """The log-prob of each target that trains, float32 [T], without a gradient; 0 elsewhere."""
 
-REFERENCE = "reference"
-"""The targets' column that holds it."""
-
 
 class Referenced:
     """An objective whose batches are given what the reference says of them, unless they have it."""
@@ -33,7 +31,7 @@ class Referenced:
     needs_reference = False
 
     def __init__(self, objective: Objective, reference: Reference) -> None:
-        self._objective, self._reference = objective, reference
+        self._objective, self.reference = objective, reference
         self.name, self.version = objective.name, objective.version
         self.sample: SampleKind = objective.sample
         self.step_wide = objective.step_wide
@@ -48,9 +46,7 @@ class Referenced:
 
     def statistics(self, policy: Policy, batch: Batch) -> tuple[Batch, Tensor]:
         """As the objective's own."""
-        batch = self.asked(policy, batch)
-        if batch.strangers is not None:
-            batch = replace(batch, strangers=self.asked(policy, batch.strangers))
+        batch = self.asked_all(policy, batch)
         return cast(StepWide, self._objective).statistics(policy, batch)
 
     def inform(self, batch: Batch, every_RK: Tensor, start: int) -> Batch:
@@ -61,8 +57,21 @@ class Referenced:
         """The batch with the reference's log-probs."""
         if REFERENCE in batch.targets:
             return batch
-        said = {REFERENCE: self._reference(policy, batch)}
+        said = {REFERENCE: self.reference(policy, batch)}
         return replace(batch, targets=batch.targets | said)
+
+    def asked_all(self, policy: Policy, batch: Batch) -> Batch:
+        """The same of its strangers too."""
+        batch = self.asked(policy, batch)
+        if batch.strangers is None:
+            return batch
+        return replace(batch, strangers=self.asked(policy, batch.strangers))
+
+
+def itself(policy: Policy, batch: Batch) -> Tensor:
+    """What the policy says now, [T]: before the first step that is what the reference says."""
+    with torch.no_grad(), evaluating(policy):
+        return token_logps(policy, batch)
 
 
 def adapter_off(policy: Policy, batch: Batch) -> Tensor:

@@ -16,6 +16,7 @@ from tunesmith.checkpoint.save import CheckpointStore
 from tunesmith.checkpoint.saves import Saves
 from tunesmith.checkpoint.state import TrainState
 from tunesmith.checkpoint.weights import ADAPTER, MODEL, ModelFiles, NamedTensors
+from tunesmith.data.known import KnownReference
 from tunesmith.data.live import WindowStream
 from tunesmith.data.merge import LEDGER
 from tunesmith.data.stream import MapStream, Stream
@@ -40,11 +41,12 @@ from tunesmith.optim.groups import build_groups
 from tunesmith.optim.schedules import build_schedule
 from tunesmith.parallel.apply import apply
 from tunesmith.patches.lora import fuse_adapters
-from tunesmith.runs.aim import build_objective, copy_of, with_reference
+from tunesmith.runs.aim import build_objective
 from tunesmith.runs.guarding import build_guard
 from tunesmith.runs.handed import adopt
 from tunesmith.runs.material import Material
 from tunesmith.runs.plan import DTYPES, RunPlan
+from tunesmith.runs.references import Sources, copy_of, with_reference
 from tunesmith.runs.streams import StreamLedger, training_stream
 
 
@@ -89,8 +91,14 @@ def assemble(
     fuse_adapters(model, ADAPTER_NAME)
     apply(model, mesh, plan.treatment)
     policy = _policy(plan, model)
-    compare_with = partial(_frozen, plan, material, mesh, policy.compute_dtype, base)
-    objective = with_reference(objective, compare_with, adapter)
+    start = replace(material, base=material.began_from or material.base)
+    sources = Sources(
+        load=partial(_frozen, plan, start, mesh, policy.compute_dtype, base),
+        has_adapter=adapter is not None,
+        is_start=saved is None and start.base == material.base,
+        from_base=from_base,
+    )
+    objective, known = with_reference(objective, plan, material, policy, sources)
     files = model_files(policy, material, adapter)
     scale: Scale = Unscaled() if plan.compute_dtype.value != "float16" else LossScale(mesh.device)
     optimizer = build_optimizer(
@@ -99,7 +107,9 @@ def assemble(
         mesh.device,
         seed=plan.config.batch.seed,
     )
-    stream = training_stream(material.train, material.windows, plan.train_order, mesh)
+    stream = training_stream(
+        material.train, material.windows, plan.train_order, mesh, known.get("train")
+    )
     output_dir = Path(plan.config.checkpoint.output_dir)
     guard = build_guard(
         plan.config.guard,
@@ -114,7 +124,7 @@ def assemble(
         optimizer=optimizer,
         schedule=build_schedule(plan.config.optim, plan.steps.value, plan.warmup_steps.value),
         stream=stream,
-        held_out=_held_out(plan, material, mesh),
+        held_out=_held_out(plan, material, mesh, known.get("held_out")),
         forward_backward=Backward(
             policy,
             objective,
@@ -254,7 +264,9 @@ def _frozen(
     return Policy(model, plan.architecture, layout=layout, compute_dtype=compute_dtype)
 
 
-def _held_out(plan: RunPlan, material: Material, mesh: Mesh) -> MapStream | None:
+def _held_out(
+    plan: RunPlan, material: Material, mesh: Mesh, known: KnownReference | None
+) -> MapStream | None:
     if material.held_out is None:
         return None
-    return MapStream(material.held_out, plan.held_out_order, mesh)
+    return MapStream(material.held_out, plan.held_out_order, mesh, known)

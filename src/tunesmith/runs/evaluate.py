@@ -40,7 +40,8 @@ def evaluate(
     plan = make_plan(config, material.facts(environment))
     mesh = runtime.start(environment)
     if folder is not None and not is_adapter:
-        material = replace(material, base=replace(material.base, path=folder))
+        trained = replace(material.base, path=folder)
+        material = replace(material, base=trained, began_from=material.base)
     try:
         with applied(plan.patches.patches):
             run = assemble(plan, material, mesh).run

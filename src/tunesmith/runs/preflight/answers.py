@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from tunesmith.data.collate import collate
+from tunesmith.data.known import REFERENCE
 from tunesmith.data.samples import JudgedSample, PairSample
 from tunesmith.errors import ProbeError
 from tunesmith.objectives.objective import token_logps
-from tunesmith.objectives.reference import REFERENCE, Referenced
+from tunesmith.objectives.reference import Referenced
 from tunesmith.runs.preflight.probe import Subject
 
 ROWS = 4
