@@ -116,7 +116,6 @@ QUICK = {
     "Qwen3-bfloat16-qlora-packed",
     "GptOss-float32-lora-packed",
     "Lfm2-float32-full-padded",
-    "Qwen3Next-float32-lora-packed",
     "Mistral-bfloat16-lora-padded",
     "Llama-float32-lora-packed-alpaca",
     "Llama-float32-lora-padded-completion",

@@ -30,6 +30,7 @@ def test_a_merge_by_another_scale(attempts, monkeypatch):
     attempts.refused("export", "what was written differs from what was trained")
 
 
+@pytest.mark.slow
 def test_a_merge_that_loses_precision(attempts, monkeypatch):
     """The sum goes through a coarser dtype than that of the model."""
 
@@ -39,7 +40,7 @@ def test_a_merge_that_loses_precision(attempts, monkeypatch):
         return real(model, dtype)
 
     wrap(monkeypatch, merge, "_round", through_half)
-    told = attempts.train(preflight_skip=[])
+    told = attempts.train()
     assert "the merged model's logits are off by" in told.text
 
 

@@ -194,6 +194,7 @@ def test_a_weight_decay_of_the_optimizers_own(attempts, monkeypatch):
     attempts.refused("settings", "weight_decay asks for 0.3", weight_decay=0.3)
 
 
+@pytest.mark.slow
 def test_what_the_defects_change_is_really_there(attempts, monkeypatch):
     """The one about the scale, with the probe left out, trains with twice the adapter."""
     seen = []

@@ -22,9 +22,10 @@ def probe_conservation(subject: Subject) -> str:
             that are too long were not treated as the config says.
     """
     _balance(subject)
-    _require_index(subject)
     _require_lengths(subject)
-    _require_batch(subject)
+    if subject.run.objective.sample == "tokens":
+        _require_index(subject)
+        _require_batch(subject)
     stream = subject.stream
     epoch_steps = min(subject.plan.steps_per_epoch.value, stream.steps, STEPS)
     seen = dict.fromkeys(subject.train.totals, 0.0)

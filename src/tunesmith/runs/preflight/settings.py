@@ -18,6 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tunesmith.config.flat import to_flat
+from tunesmith.config.optim import PACKAGED
 from tunesmith.errors import ProbeError
 from tunesmith.models.adapters import ADAPTER
 from tunesmith.runs.plan import DTYPES
@@ -84,21 +85,22 @@ def _of_steps(subject: Subject, asked: Flat) -> Iterator[Setting]:
     per_step = subject.stream.step_bins // run.mesh.data_size
     batch = subject.plan.micro_batch.value * subject.plan.accumulation.value
     yield Setting("gradient_accumulation_steps", batch, per_step, "a step of the stream")
-    warmup = subject.plan.warmup_steps.value
-    if not 0 < warmup < steps and asked["lr_scheduler"] not in ("linear", "cosine"):
-        return
-    if 0 < warmup < steps:
-        at = (run.schedule(warmup - 1) < run.schedule(warmup), run.schedule(0))
-        yield Setting("warmup_steps", (True, 0.0), at, f"the schedule at step {warmup + 1}")
-    yield from _of_decay(subject, asked, warmup, steps)
+    yield from _of_decay(subject, asked, subject.plan.warmup_steps.value, steps)
+
+
+_SHAPED = ("lr_scheduler_", "cosine_", "jagged_")
+"""How keys begin that give a schedule another shape."""
 
 
 def _of_decay(subject: Subject, asked: Flat, warmup: int, steps: int) -> Iterator[Setting]:
     """The middle of a plain decay is where it would be if it ended with the last step."""
-    plain = not asked["lr_scheduler_kwargs"] and asked["cosine_min_lr_ratio"] is None
     name = asked["lr_scheduler"]
-    if not plain or name not in ("linear", "cosine") or steps <= warmup:
+    shaped = any(value for key, value in asked.items() if key.startswith(_SHAPED))
+    if shaped or name not in ("linear", "cosine") or steps <= warmup:
         return
+    if warmup > 0:
+        risen = tuple(round(subject.run.schedule(at), 6) for at in (0, warmup))
+        yield Setting("warmup_steps", (0.0, 1.0), risen, f"the schedule at steps 1, {warmup + 1}")
     step = warmup + (steps - warmup) // 2
     done = (step - warmup) / (steps - warmup)
     rate = 1 - done if name == "linear" else 0.5 * (1 + math.cos(math.pi * done))
@@ -115,10 +117,14 @@ def _of_optimizer(subject: Subject, asked: Flat) -> Iterator[Setting]:
     if given:
         return  # they may overwrite any of these
     optimizer = subject.run.optimizer
-    yield Setting("learning_rate", asked["learning_rate"], optimizer.rates[0], "the optimizer")
+    rate = asked["learning_rate"]
+    found = rate if rate in optimizer.rates else optimizer.rates[0]  # some groups have their own
+    yield Setting("learning_rate", rate, found, "the optimizer")
     decays = {group["weight_decay"] for group in optimizer.inner.param_groups}
     yield Setting("weight_decay", asked["weight_decay"], max(decays), "the optimizer")
-    for group in optimizer.inner.param_groups:
+    name = asked["optimizer"]
+    has_own = "adam" not in name or name in PACKAGED or ":" in name  # defaults, or another epsilon
+    for group in () if has_own else optimizer.inner.param_groups:
         if "betas" in group:
             betas = (asked["adam_beta1"], asked["adam_beta2"])
             yield Setting("adam_beta1", betas[0], group["betas"][0], "the optimizer")
@@ -132,7 +138,7 @@ def _of_optimizer(subject: Subject, asked: Flat) -> Iterator[Setting]:
 
 def _of_adapter(subject: Subject, asked: Flat) -> Iterator[Setting]:
     """Rank, scale and dropout of every adapted module, and that each one asked for is adapted."""
-    if asked["adapter"] is None:
+    if asked["adapter"] not in ("lora", "qlora"):
         return
     model = subject.run.policy.model
     adapted = {n: m for n, m in model.named_modules() if isinstance(m, LoraLayer)}
@@ -144,6 +150,8 @@ def _of_adapter(subject: Subject, asked: Flat) -> Iterator[Setting]:
             yield Setting("lora_r", rank, module.r[ADAPTER], name)
         yield Setting("lora_alpha", float(scale), module.scaling[ADAPTER], f"the scale of {name}")
         yield Setting("lora_dropout", asked["lora_dropout"], getattr(dropout, "p", 0.0), name)
+    if asked.get("peft_layers_to_transform") is not None:
+        return
     passed = left_to_experts(model)
     for name, module in model.named_modules():
         if any(f".{part}" in name for part in _INSIDE):
@@ -240,11 +248,14 @@ def _of_base(subject: Subject, asked: Flat) -> Iterator[Setting]:
         if isinstance(value, str | int | float | bool):
             found = getattr(model.config, name, None)
             yield Setting(f"overrides_of_model_config.{name}", value, found, "the model's config")
-    if subject.base is None or not (subject.base.path / "config.json").is_file():
+    file = subject.base.path / "config.json" if subject.base is not None else None
+    if file is None or not file.is_file() or asked["base_model_config"] is not None:
         return
-    raw = json.loads((subject.base.path / "config.json").read_text(encoding="utf-8"))
+    raw = json.loads(file.read_text(encoding="utf-8"))
     text = raw.get("text_config") or raw
     limits = [(name, text[name]) for name in POSITIONS if isinstance(text.get(name), int)]
+    # A name that the class knows as its own needs no other.
+    limits = [(n, v) for n, v in limits if n == POSITIONS[0] or not hasattr(type(model.config), n)]
     if len(limits) == 1 and not set(overrides) & set(POSITIONS):
         found = subject.plan.architecture.max_positions
         yield Setting(f"config.json: {limits[0][0]}", limits[0][1], found, "the loaded model")

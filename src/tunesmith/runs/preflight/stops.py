@@ -6,6 +6,7 @@ from tunesmith.config.flat import to_flat
 from tunesmith.data.samples import TokenSample
 from tunesmith.errors import ProbeError
 from tunesmith.runs.preflight.probe import Subject
+from tunesmith.runs.prepare import UNENDED
 
 ROWS = 512
 
@@ -54,9 +55,11 @@ def _is_left_out(subject: Subject, sample: TokenSample, end: int) -> bool:
 
 
 def _ends_train(subject: Subject) -> bool:
-    """Whether every data set trains the end of each trained turn."""
+    """Whether every data set trains the end of each trained turn, by its format and its keys."""
     entries = to_flat(subject.plan.config)["datasets"]
     wishes = (entry.get(key) for entry in entries for key in ("train_on_eos", "train_on_eot"))
+    if any(entry.get("type") in (None, *UNENDED) for entry in entries):
+        return False  # rows that say themselves what of them trains
     return all(wish in (None, "turn", "all") for wish in wishes)
 
 

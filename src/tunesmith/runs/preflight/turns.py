@@ -57,6 +57,8 @@ def probe_turns(subject: Subject) -> str:
                 _compare(subject, row, sample, answers)
                 n_answers += len(answers)
                 n_samples += 1
+    if n_answers == 0:
+        return "not compared: rows have wishes of their own, or prompts are no beginnings of them"
     return f"{n_answers} answers in {n_samples} samples train from a server's prompt on"
 
 
