@@ -403,6 +403,13 @@ def _parted(text: str, origin: Origin, field: str, spans: Sequence[FieldSpan]) -
     return Tracked(plain(text), [*runs, (len(text) - position, origin)], origin)
 
 
+def _compiled(environment: ImmutableSandboxedEnvironment, text: str) -> jinja2.Template:
+    """The template, its globals in one dict: every rendering reads them all, and none is added."""
+    template = environment.from_string(text)
+    template.globals = dict(template.globals)
+    return template
+
+
 class CompiledTemplate:
     """A chat template, compiled twice: with origins, and plain as the reference for its text.
 
@@ -410,8 +417,8 @@ class CompiledTemplate:
     """
 
     def __init__(self, text: str, variables: Mapping[str, Any], now: str) -> None:
-        self._tracking = build_environment(TrackingEnvironment, now).from_string(text)
-        self._plain = build_environment(ImmutableSandboxedEnvironment, now).from_string(text)
+        self._tracking = _compiled(build_environment(TrackingEnvironment, now), text)
+        self._plain = _compiled(build_environment(ImmutableSandboxedEnvironment, now), text)
         self._variables = dict(variables)
 
     def _context(self, tools: Any, variables: Mapping[str, Any], *, prompt: bool) -> dict[str, Any]:
