@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from tunesmith.checkpoint.state import TrainState
@@ -58,6 +59,11 @@ class Step(Protocol):
     @property
     def loss(self) -> float:
         """The mean over its trained tokens."""
+        ...
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The objective's own numbers."""
         ...
 
     @property

@@ -6,6 +6,7 @@ import math
 
 from tunesmith.config.flat import to_flat
 from tunesmith.errors import ProbeError, TunesmithError
+from tunesmith.objectives.objective import TOKENS, TRAINED
 from tunesmith.runs.preflight.probe import Subject
 
 STEPS = 20_000
@@ -41,7 +42,8 @@ def probe_conservation(subject: Subject) -> str:
             seen[name] += weight
     if epoch_steps == subject.plan.steps_per_epoch.value:
         _compare(subject, seen)
-    return f"{epoch_steps} steps train {seen.get('tokens', 0.0):,.0f} tokens; none is lost"
+    trained = seen.get(TRAINED, seen.get(TOKENS, 0.0))
+    return f"{epoch_steps} steps train {trained:,.0f} tokens; none is lost"
 
 
 def _balance(subject: Subject) -> None:
