@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import field_validator
 
 from tunesmith.config.section import Section, key
-from tunesmith.config.when import has_held_out, uses_adam, warms_up
+from tunesmith.config.when import has_held_out, warms_up
 
 OWN_ARGS: Mapping[str, str] = {
     "lr": "learning_rate",
@@ -18,6 +18,21 @@ OWN_ARGS: Mapping[str, str] = {
     "fused": "optimizer",
 }
 """Arguments of optimizers that have a key of their own: ``optim_args`` would set them in vain."""
+
+
+PACKAGED: Mapping[str, str] = {
+    "came_pytorch": "came_pytorch:CAME",
+    "flash_adam": "flashoptim:FlashAdam",
+    "flash_adamw": "flashoptim:FlashAdamW",
+    "flash_lion": "flashoptim:FlashLion",
+    "flash_sgd": "flashoptim:FlashSGD",
+    "flash_sgdw": "flashoptim:FlashSGDW",
+    "grokadamw": "grokadamw:GrokAdamW",
+    "lion_pytorch": "lion_pytorch:Lion",
+    "optimi_adamw": "optimi:AdamW",
+    "stable_adamw": "optimi:StableAdamW",
+}
+"""axolotl's names for optimizers that are a class of some package."""
 
 
 def args_of(args: Mapping[str, Any] | str | None) -> tuple[dict[str, Any], list[str]]:
@@ -46,6 +61,19 @@ def _literal(text: str) -> Any:
         return text
 
 
+def uses_betas(config: Any) -> bool:
+    """The optimizer has betas as Adam has, or may have."""
+    name = config.optim.optimizer
+    return name != "adafactor" and any(
+        word in name for word in ("adam", "adem", "came", "lion", "muon", ":")
+    )
+
+
+def uses_epsilon(config: Any) -> bool:
+    """It divides by a root, or may do so."""
+    return uses_betas(config) and "lion" not in str(config.optim.optimizer)
+
+
 def restarts(config: Any) -> bool:
     """The schedule is cut into pieces that warm up again."""
     return config.optim.restart_steps is not None
@@ -70,9 +98,10 @@ class OptimSection(Section):
     )
     optimizer: str = key(
         "adamw_torch_fused",
-        "The optimizer's name.",
+        "The optimizer's name, or any class of optimizers as `module:Class`.",
         flat="optimizer",
-        readers="tunesmith.optim.build tunesmith.runs.memory tunesmith.runs.precision",
+        readers="tunesmith.optim.build tunesmith.optim.elsewhere tunesmith.runs.memory "
+        "tunesmith.runs.precision",
     )
     args: dict[str, Any] | str | None = key(
         None,
@@ -92,31 +121,31 @@ class OptimSection(Section):
         0.9,
         "Adam's first beta.",
         flat="adam_beta1",
-        when=uses_adam,
+        when=uses_betas,
         why="the optimizer is no Adam",
         ge=0,
         lt=1,
-        readers="tunesmith.optim.build",
+        readers="tunesmith.optim.build tunesmith.optim.elsewhere",
     )
     beta2: float = key(
         0.999,
         "Adam's second beta.",
         flat="adam_beta2",
-        when=uses_adam,
+        when=uses_betas,
         why="the optimizer is no Adam",
         ge=0,
         lt=1,
-        readers="tunesmith.optim.build",
+        readers="tunesmith.optim.build tunesmith.optim.elsewhere",
     )
     epsilon: float = key(
         1e-8,
         "Adam's epsilon.",
         flat="adam_epsilon",
-        when=uses_adam,
+        when=uses_epsilon,
         why="the optimizer is no Adam",
         le=1,
         gt=0,
-        readers="tunesmith.optim.build",
+        readers="tunesmith.optim.build tunesmith.optim.elsewhere",
     )
     max_grad_norm: float = key(
         1.0,

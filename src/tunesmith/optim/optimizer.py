@@ -169,7 +169,7 @@ class Optimizer:
     def _adopted(self, by_name: Mapping[str, Mapping[str, Any]]) -> dict[Tensor, dict[str, Any]]:
         """The state of each parameter, on its device, its tensors copies of the given ones."""
         adopted: dict[Tensor, dict[str, Any]] = {}
-        kinds: set[str] = set().union(*by_name.values())
+        kinds = self._kinds(by_name)
         for number, group in enumerate(self.inner.param_groups):
             for index, name in enumerate(group["names"]):
                 if name not in by_name:
@@ -178,13 +178,21 @@ class Optimizer:
                 if hasattr(self.inner, "init_state"):  # bitsandbytes: it lays out its own memory
                     adopted[parameter] = self._filled(number, index, found)
                     continue
-                if kinds != found.keys():
-                    raise _mismatch(f"`{min(kinds - found.keys())}.{name}` is missing")
+                if lost := kinds[_family(group, parameter)] - found.keys():
+                    raise _mismatch(f"`{min(lost)}.{name}` is missing")
                 adopted[parameter] = {
                     what: self._placed(f"{what}.{name}", value, parameter)
                     for what, value in found.items()
                 }
         return adopted
+
+    def _kinds(self, by_name: Mapping[str, Mapping[str, Any]]) -> dict[tuple[Any, ...], set[str]]:
+        """What the given states hold of parameters that are treated alike."""
+        kinds: dict[tuple[Any, ...], set[str]] = defaultdict(set)
+        for group in self.inner.param_groups:
+            for name, parameter in zip(group["names"], group["params"], strict=True):
+                kinds[_family(group, parameter)] |= by_name.get(name, {}).keys()
+        return kinds
 
     def _placed(self, key: str, value: Any, parameter: Tensor) -> Any:
         """A state value where torch wants it: beside its parameter; counters on the host."""
@@ -192,7 +200,8 @@ class Optimizer:
             return value
         if value.dim() == 0:
             return value.clone().to(parameter.device if self._is_fused else "cpu")
-        if value.shape != parameter.shape:
+        shape = parameter.shape  # a factored moment lacks one of the last two sides
+        if value.shape not in (shape, shape[:-1], shape[:-2] + shape[-1:]):
             raise _mismatch(f"`{key}` is {list(value.shape)}, not {list(parameter.shape)}")
         return value.clone().to(parameter.device)
 
@@ -218,6 +227,11 @@ class Optimizer:
                 raise _mismatch(f"`{what}.{name}` is {shown}, not {mine.dtype} {list(mine.shape)}")
             mine.copy_(value)
         return state
+
+
+def _family(group: Mapping[str, Any], parameter: Tensor) -> tuple[Any, ...]:
+    """Parameters of one family have the same kinds of state: factored moments are for matrices."""
+    return group.get("is_matrix"), parameter.ndim > 1
 
 
 def set_rates(optimizer: Optimizer, schedule: Schedule, step: int) -> None:

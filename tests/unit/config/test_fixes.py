@@ -78,7 +78,7 @@ def test_a_list_with_something_else_in_it_says_what():
 
 @pytest.mark.parametrize(
     "values",
-    [typed("zzzzqq"), {"optimizer": "zzzzz"}, {"chat_template": "zzzzz"}, {"optimizer": "lion"}],
+    [typed("zzzzqq"), {"optimizer": "zzzzz"}, {"chat_template": "zzzzz"}, {"optimizer": "dion"}],
 )
 def test_at_most_a_handful_of_names_is_listed(values):
     problem = only(**values)

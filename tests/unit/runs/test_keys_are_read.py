@@ -17,16 +17,12 @@ import pytest
 from tests import smallrun
 from tests.security.home import approval, make_home
 from tunesmith.config import read
-from tunesmith.config.data import DataSection, DatasetEntry
 from tunesmith.config.flat import from_flat, leaves
-from tunesmith.config.inline import InlineFormat
 from tunesmith.config.model import ModelSection, RemoteCode
 from tunesmith.config.schema import RunConfig
 from tunesmith.config.section import KeyInfo, Section
-from tunesmith.data.formats.options import FormatOptions
 from tunesmith.launch import local
 from tunesmith.models.source import locate
-from tunesmith.registry import registry
 from tunesmith.runs.watchers import Watchers
 from tunesmith.tracking.services import orders
 
@@ -56,6 +52,8 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
             "gradient_accumulation_steps": None,
             "batch_size": 2,
             "dataset_shard_num": 2,
+            "optimizer": "torch.optim:NAdam",
+            "adam_beta2": 0.9,
         },
     ),
     "input_output": ("input_output", {}, smallrun.LORA),
@@ -79,12 +77,28 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {**smallrun.LORA, "streaming": True, "val_set_size": None, "shuffle_merged_datasets": True},
     ),
     "drawn": ("chat_template", {"type": "_synthetic", "length": 12, "max_input_id": 250}, {}),
+    "pairs": ("pairs", {"type": {"field_prompt": "prompt"}}, {"rl": "dpo"}),
+    "pairs of turns": (
+        "pairs",
+        {"type": "chat_template.default", "field_messages": "prompt"},
+        {"rl": "ipo", **smallrun.LORA},
+    ),
+    "pairs with cross-entropy": ("pairs", {}, {"rl": "orpo"}),
+    "pairs without a reference": ("pairs", {}, {"rl": "simpo"}),
+    "judged": ("judged", {"type": {"field_prompt": "prompt"}}, {"rl": "kto"}),
 }
 """Name -> rows, the data set's keys, the run's keys: together they open every door."""
 
-JUDGED = {"prompt": "Say sun", "chosen": "sun", "rejected": "moon", "completion": "sun"}
-INLINE_FORMATS = ("dpo.inline", "kto.inline")
-"""Formats that read a ``type`` that is a mapping and whose rows no objective trains yet."""
+COMPARED = {
+    "pairs": [
+        {"prompt": f"Say {word}", "chosen": word, "rejected": "never"} for word in smallrun.WORDS
+    ],
+    "judged": [
+        {"prompt": f"Say {word}", "completion": word, "label": word > "r"}
+        for word in smallrun.WORDS
+    ],
+}
+"""Rows that are compared, and which no supervised run reads."""
 
 TRACKED = dict.fromkeys(
     ("use_wandb", "use_mlflow", "use_comet", "use_swanlab", "use_trackio"), True
@@ -126,13 +140,12 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Readers:
             data = _write(folder, rows)
             keys = smallrun.keys(base, data, **smallrun.full(), val_set_size=2, max_steps=1)
             keys |= {"output_dir": str(folder / f"out-{number}"), "save_steps": 1}
-            keys["datasets"] = [{"path": str(data), **smallrun.ROWS[rows][1], **dataset}]
+            kind = {} if rows in COMPARED else smallrun.ROWS[rows][1]
+            keys["datasets"] = [{"path": str(data), **kind, **dataset}]
             given = {name: v for name, v in (keys | changes).items() if v is not None}
             config = read.load(given).config
             local.draft(config)
             local.start(config, Watchers())
-        for name in INLINE_FORMATS:
-            _read_row(name)
         _approve_code(folder)
         orders(from_flat(keys | TRACKED).tracking, folder)
     return seen
@@ -145,15 +158,8 @@ def _approve_code(folder: Path) -> None:
     locate(ModelSection(base=str(home), remote_code=approved))
 
 
-def _read_row(name: str) -> None:
-    """Read one row by a format that no run can use yet."""
-    entry = DatasetEntry(path="a", type=InlineFormat(field_prompt="prompt"))
-    read_row: Any = registry("formats").load(name)
-    read_row({**JUDGED, "label": True}, FormatOptions.of(entry, DataSection()))
-
-
 def _write(folder: Path, name: str) -> Path:
-    rows = smallrun.ROWS[name][0]
+    rows = COMPARED[name] if name in COMPARED else smallrun.ROWS[name][0]
     if name == "inline":
         rows = [*rows, *({**row, "more": "please"} for row in rows[:3])]
     return smallrun.write_rows(folder / f"{name}.jsonl", rows)

@@ -23,6 +23,7 @@ from tunesmith.config.dataset_types import (
     type_names,
 )
 from tunesmith.config.inline import InlineFormat
+from tunesmith.config.optim import PACKAGED
 from tunesmith.config.schema import RunConfig
 from tunesmith.errors import REMOVE, Problem
 from tunesmith.registry import closest, nearest, registry
@@ -36,15 +37,10 @@ def _words(text: str) -> frozenset[str]:
 _UNBUILT_OPTIMIZERS = _words(
     """
     adamw_torch_8bit adamw_torch_4bit adamw_torch_xla adamw_torch_npu_fused adamw_apex_fused
-    adamw_anyprecision ademamix ademamix_8bit paged_ademamix_32bit paged_ademamix_8bit
-    adafactor adagrad adopt_adamw ao_adamw_4bit ao_adamw_8bit ao_adamw_fp8 apollo_adamw
-    apollo_adamw_layerwise came_pytorch dion flash_adamw flash_adam flash_lion flash_sgd
-    flash_sgdw galore_adamw galore_adamw_8bit galore_adamw_layerwise galore_adafactor
-    galore_adafactor_layerwise galore_adamw_8bit_layerwise grokadamw lion lion_32bit
-    lion_8bit paged_lion_32bit paged_lion_8bit lomo adalomo muon optimi_adamw
-    q_galore_adamw8bit rmsprop rmsprop_bnb rmsprop_bnb_8bit rmsprop_bnb_32bit
-    schedule_free_adamw schedule_free_sgd schedule_free_radam sinkgd stable_adamw
-    lion_pytorch
+    adamw_anyprecision ao_adamw_4bit ao_adamw_8bit ao_adamw_fp8 apollo_adamw
+    apollo_adamw_layerwise dion galore_adamw galore_adamw_8bit galore_adamw_layerwise
+    galore_adafactor galore_adafactor_layerwise galore_adamw_8bit_layerwise lomo adalomo
+    q_galore_adamw8bit schedule_free_adamw schedule_free_sgd schedule_free_radam sinkgd
     """
 )
 _UNBUILT_SCHEDULES = _words(
@@ -126,9 +122,10 @@ def template_names() -> tuple[str, ...]:
 def optimizer(config: RunConfig) -> Iterator[Problem]:
     """The optimizer exists."""
     name = config.optim.optimizer
-    found = name_problem(
-        "optimizer", name, "optimizer", registry("optimizers"), _UNBUILT_OPTIMIZERS
-    )
+    if ":" in name:  # a class, which the run imports
+        return
+    known = [*registry("optimizers"), *PACKAGED]
+    found = name_problem("optimizer", name, "optimizer", known, _UNBUILT_OPTIMIZERS)
     if found:
         yield found
 
