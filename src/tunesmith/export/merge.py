@@ -36,6 +36,7 @@ from tunesmith.export.compare import (
 )
 from tunesmith.log import get_logger
 from tunesmith.models.names import named_weights
+from tunesmith.models.quiet import without_notices
 from tunesmith.models.source import hash_weights
 
 MERGED = "merged"
@@ -103,7 +104,8 @@ def _fold(finished: Finished, source: PreTrainedModel, prompts: Prompts, target:
     """Base and adapter summed in float32, proven before anything is rounded."""
     plain: Any = source
     if finished.quantization is not None:
-        plain = plain.dequantize()
+        with without_notices():  # of the dtype, which is the one that is wanted
+            plain = plain.dequantize()
     adapted = put_on(plain.float(), finished)
     trained = plain_logits(adapted, prompts)
     with adapted.disable_adapter():

@@ -8,6 +8,7 @@ from tunesmith.config.environment import Environment
 from tunesmith.config.schema import RunConfig
 from tunesmith.models.facts import Architecture
 from tunesmith.models.footprint import HALF, WIDE, Footprint, Workload, footprint
+from tunesmith.models.host_footprint import HostFootprint, HostWork
 from tunesmith.runs.choices import Chosen
 
 GIB = 1024**3
@@ -29,6 +30,15 @@ STATES = {
     "sgd": 0.0,
 }
 """Bytes of state a trained parameter on the device; the others keep two moments in its dtype."""
+
+HOST_STATES = {"paged_adamw_8bit": 2.1, "paged_adamw_32bit": 8.0}
+"""The same on a CPU, whose memory is not paged."""
+
+HOST_OUTSIDE = 80 * 1024**2
+"""What a process on a CPU holds beside tensors: tokenizer, tables of the data, library caches."""
+
+HEAP = 0.07
+"""Of a CPU's tensors: freed pieces between live ones, which the C library's heap keeps."""
 
 KEYS = ("gradient_checkpointing", "micro_batch_size", "sequence_len")
 
@@ -85,6 +95,64 @@ def workload(config: RunConfig, layout: Layout) -> Workload:
         activation=HALF if half else WIDE,
         compiled=layout.compiled,
     )
+
+
+def expected_memory(
+    config: RunConfig,
+    environment: Environment,
+    shape: Architecture,
+    layout: Layout,
+    n_recomputed: int,
+) -> Chosen[float]:
+    """GiB at the most, with what they are: of the device, or of the host where that is a CPU."""
+    if environment.device != "cpu":
+        price = footprint(shape, workload(config, layout))
+        return Chosen(
+            round((price.peak(n_recomputed) + OUTSIDE) / GIB, 3),
+            f"of the device: {_gib(price.static)} for weights, state and sums, "
+            f"{_gib(price.gradients)} for gradients, {_gib(price.passing)} at the head, the rest "
+            "for activations",
+            KEYS,
+        )
+    host = HostFootprint(shape, host_work(config, layout, n_recomputed))
+    phases = host.phases()
+    return Chosen(
+        round((phases.peak * (1 + HEAP) + HOST_OUTSIDE) / GIB, 3),
+        f"of the host, beyond the libraries, most of it in {phases.worst}: {_gib(host.weights)} "
+        f"for weights, {_gib(host.state)} for the optimizer, {_gib(host.gradients)} for gradients, "
+        f"{_gib(host.kept())} for a block's activations, {_gib(host.head())} at the head; "
+        f"{_gib(phases.step)} in a step, {_gib(phases.resume)} and {_gib(phases.export)} while "
+        "resuming and exporting are rehearsed",
+        KEYS,
+    )
+
+
+def host_work(config: RunConfig, layout: Layout, n_recomputed: int) -> HostWork:
+    """What the config asks of the host's memory where it trains there."""
+    quant, full = config.quant, config.adapters.kind is None
+    half, narrow = layout.compute != "float32", layout.weights != "float32"
+    device = workload(config, layout)
+    quantised = quant.load_in_4bit or quant.load_in_8bit
+    skipped = set(config.preflight.skip)
+    return HostWork(
+        tokens=layout.tokens,
+        linear=device.weight,
+        stored=HALF if narrow else WIDE,
+        compute=HALF if half else WIDE,
+        rank=0 if full else config.adapters.rank,
+        drops=not full and config.adapters.dropout > 0,
+        state=device.state or HOST_STATES.get(config.optim.optimizer, 0.0),
+        accumulates=layout.accumulation > 1,
+        casts=full and half and not narrow,
+        inputs_kept=5 if half and (quantised or (full and not narrow)) else 2,
+        n_recomputed=n_recomputed,
+        copies_to_save=config.checkpoint.in_background,
+        rehearses="resume" not in skipped and not config.checkpoint.weights_only,
+    )
+
+
+def _gib(n_bytes: float) -> str:
+    return f"{n_bytes / GIB:.2f}"
 
 
 def _in_words(price: Footprint, n: int, environment: Environment) -> str:

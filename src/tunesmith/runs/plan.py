@@ -7,9 +7,10 @@ and everything below reads it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from tunesmith.config.checkpoint import CheckpointSection
@@ -31,7 +32,7 @@ from tunesmith.runs.aim import build_objective
 from tunesmith.runs.batches import accumulation, micro_batch
 from tunesmith.runs.choices import Chosen
 from tunesmith.runs.compile import choose_compile
-from tunesmith.runs.memory import Layout, choose_recompute
+from tunesmith.runs.memory import Layout, choose_recompute, expected_memory
 from tunesmith.runs.precision import compute_dtype, determinism, weights_dtype
 from tunesmith.runs.streams import mixture_of
 
@@ -75,6 +76,7 @@ class RunPlan:
     attention: Chosen[str]
     compile: Chosen[bool]
     recompute: Chosen[int]
+    memory_gib: Chosen[float]
     packing: Chosen[bool]
     sequence_len: Chosen[int]
     micro_batch: Chosen[int]
@@ -151,6 +153,8 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
         accumulation=summed.value,
         compiled=compiled.value,
     )
+    recompute = choose_recompute(config, facts.environment, facts.architecture, sizes)
+    fullest = replace(sizes, tokens=_most_tokens(facts.train, order))
     global_batch = micro.value * summed.value
     guess = (facts.estimated, facts.estimated and config.batch.max_steps is None)
     return RunPlan(
@@ -173,7 +177,10 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
         adapter=_adapter(config),
         attention=Chosen(patches.attention, patches.reason, ("attn_implementation",)),
         compile=compiled,
-        recompute=choose_recompute(config, facts.environment, facts.architecture, sizes),
+        recompute=recompute,
+        memory_gib=expected_memory(
+            config, facts.environment, facts.architecture, fullest, recompute.value
+        ),
         packing=packing,
         sequence_len=_sequence_len(config.packing, packed=packing.value),
         micro_batch=micro,
@@ -185,6 +192,14 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
         save=_rhythm(cadence.saves, "checkpoints", config.checkpoint, guess),
         determinism=determinism(config, facts.environment),
     )
+
+
+def _most_tokens(train: Split, order: OrderSettings) -> int:
+    """Tokens of the largest micro-batch: a full one, or the longest rows together."""
+    room = order.capacity * order.micro_batch
+    if order.packed or order.pad_to is not None:
+        return order.pad_to or min(room, int(train.lengths.sum()))
+    return min(room, int(np.sort(train.lengths)[-order.micro_batch :].sum()))
 
 
 def _progress(stream: MapStream) -> Callable[[int], float]:

@@ -36,6 +36,7 @@ from tunesmith.runs.folder import (
 )
 from tunesmith.runs.guarding import LedgerIncidents
 from tunesmith.runs.handed import lent
+from tunesmith.runs.heap import give_back
 from tunesmith.runs.material import Material
 from tunesmith.runs.plan import RunPlan
 from tunesmith.runs.preflight.check import check as probe
@@ -99,6 +100,7 @@ def train(
             _tell_reset(saved, output_dir, watchers)
             watchers.stage("train")
             stop.end_if_asked()
+            give_back()
             state = _fit(assembled, output_dir, watchers)
             watchers.stage("export")
             with stop.patiently():  # where nothing was saved, this is all that there is

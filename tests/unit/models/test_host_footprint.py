@@ -1,0 +1,102 @@
+"""What a block is said to keep for its backward pass is what autograd keeps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.conformance.tiny import batch_of, build
+from tunesmith.config.adapters import AdaptersSection
+from tunesmith.models.adapters import ADAPTER, add_adapter
+from tunesmith.models.facts import read_facts
+from tunesmith.models.host_footprint import HostFootprint, HostWork
+from tunesmith.models.policy import Policy, Want
+from tunesmith.patches.lora import fuse_adapters
+
+TOKENS = 256
+BF16, FP32 = torch.bfloat16, torch.float32
+
+# How it trains -> (stored in, computed in, rank, dropout, copies of the layers' inputs).
+WAYS = {
+    "full, fp32": (FP32, FP32, 0, 0.0, 2),
+    "full, bf16 weights": (BF16, BF16, 0, 0.0, 2),
+    "full, fp32 masters under autocast": (FP32, BF16, 0, 0.0, 5),
+    "lora, fp32": (FP32, FP32, 8, 0.0, 2),
+    "lora, fp32, dropout": (FP32, FP32, 8, 0.1, 2),
+    "lora, bf16": (BF16, BF16, 8, 0.0, 2),
+    "lora, bf16, dropout": (BF16, BF16, 8, 0.1, 2),
+}
+
+
+def policy_of(family, n_layers, way):
+    stored, compute, rank, dropout, _ = way
+    model = build(family, dtype=stored, num_hidden_layers=n_layers).train()
+    if rank:
+        section = AdaptersSection(kind="lora", rank=rank, target_linear=True, dropout=dropout)
+        add_adapter(model, section, 0, base_name="base")
+        fuse_adapters(model, ADAPTER)
+    mixed = compute == BF16 and (rank or stored == FP32)
+    compute_dtype = BF16 if mixed else None
+    return Policy(
+        model, read_facts(model.config), layout="flat", compute_dtype=compute_dtype
+    ).train()
+
+
+def kept_by_autograd(policy):
+    """Bytes that one forward pass keeps, beside the parameters themselves."""
+    own = {t.untyped_storage().data_ptr() for t in (*policy.parameters(), *policy.buffers())}
+    sizes, held = {}, []
+
+    def keep(tensor):
+        held.append(tensor)  # or its memory would be given to another
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        batch = batch_of((TOKENS,))
+        policy(batch, Want(coefficients_T=batch.targets["weights"]))
+    return sum(sizes.values())
+
+
+@pytest.mark.parametrize("family", ["Llama", "Qwen3"])
+@pytest.mark.parametrize("name", WAYS)
+def test_a_block_keeps_what_was_counted(family, name):
+    stored, compute, rank, dropout, inputs = WAYS[name]
+    one, two = (policy_of(family, n, WAYS[name]) for n in (1, 2))
+    measured = kept_by_autograd(two) - kept_by_autograd(one)
+    shape = read_facts(one.model.config)
+    work = HostWork(
+        tokens=TOKENS,
+        linear=stored.itemsize,
+        stored=stored.itemsize,
+        compute=compute.itemsize,
+        rank=rank,
+        drops=dropout > 0,
+        state=0.0,
+        accumulates=False,
+        casts=rank == 0 and stored != compute,
+        inputs_kept=inputs,
+        n_recomputed=0,
+        copies_to_save=False,
+        rehearses=False,
+    )
+    counted = HostFootprint(shape, work)
+    expected = counted.kept() + counted.cast / shape.n_layers
+    assert measured == pytest.approx(expected, rel=0.05)  # an adapter's own casts are left out
+
+
+@pytest.mark.parametrize("rank", [0, 8])
+def test_the_weights_are_counted(rank):
+    policy = policy_of("Llama", 2, (FP32, FP32, rank, 0.0, 2))
+    shape = read_facts(policy.model.config)
+    work = HostWork(64, 4.0, 4, 4, rank, False, 8.0, False, False, 2, 0, False, True)
+    counted = HostFootprint(shape, work)
+    trained = sum(p.numel() for p in policy.parameters() if p.requires_grad)
+    assert counted.trained == trained
+    assert counted.weights == sum(p.numel() * p.element_size() for p in policy.parameters())
+    assert counted.state == 8 * trained
+    phases = counted.phases()
+    assert phases.peak >= counted.weights + counted.state + counted.gradients
+    assert phases.worst
