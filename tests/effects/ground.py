@@ -170,6 +170,37 @@ def with_thoughts(n: int = 8) -> list[dict[str, Any]]:
     ]
 
 
+def pairs(n: int = 8) -> list[dict[str, Any]]:
+    """Two answers to one prompt, the better one often longer, their fields in other names too."""
+    return [
+        {
+            "prompt": f"Say {WORDS[i % 5]}: ",
+            "messages": f"Say {WORDS[i % 5]}",
+            "chosen": WORDS[i % 5] * (1 + i % 3),
+            "rejected": WORDS[(i + 2) % 5],
+            "question": f"Please say {WORDS[i % 5]}: ",
+            "good": WORDS[i % 5].upper(),
+            "bad": WORDS[(i + 1) % 5] * 2,
+        }
+        for i in range(n)
+    ]
+
+
+def judged(n: int = 8) -> list[dict[str, Any]]:
+    """Answers that are good and bad by turns."""
+    return [
+        {
+            "prompt": f"Say {WORDS[i % 5]}: ",
+            "completion": WORDS[(i + i % 2) % 5],
+            "label": i % 2 == 0,
+            "question": f"Please say {WORDS[i % 5]}: ",
+            "said": WORDS[(i + i % 2) % 5].upper(),
+            "is_good": i % 3 == 0,
+        }
+        for i in range(n)
+    ]
+
+
 def make_ground(folder: Path) -> Path:
     """Fill the folder with everything that ``GROUND/`` stands for in the cases."""
     make_base(folder / "base")
@@ -186,6 +217,8 @@ def make_ground(folder: Path) -> Path:
     write_rows(folder / "instructions.jsonl", instructions())
     write_rows(folder / "roles.jsonl", with_roles())
     write_rows(folder / "thoughts.jsonl", with_thoughts())
+    write_rows(folder / "pairs.jsonl", pairs())
+    write_rows(folder / "judged.jsonl", judged())
     (folder / "parts").mkdir()
     write_rows(folder / "parts" / "a.jsonl", chat(8)[:4])
     write_rows(folder / "parts" / "b.jsonl", chat(8)[4:])

@@ -33,6 +33,7 @@ from tunesmith.data.cache import PreparedSplit
 from tunesmith.data.stream import MapStream
 from tunesmith.engine.run import Run
 from tunesmith.launch import local
+from tunesmith.objectives.reference import Referenced
 from tunesmith.optim.schedules import OneCycle
 from tunesmith.parallel.blocks import find_blocks
 from tunesmith.registry import KINDS, registry
@@ -112,6 +113,7 @@ class Watch:
         self.seen |= see_order(run) | see_model(run.policy.model) | see_adapter(run.policy.model)
         self.seen |= see_optimizer(run)
         self.seen |= {
+            "reference": _reference(run),
             "policy.layout": run.policy.layout,
             "policy.autocast": str(run.policy.compute_dtype),
             "torch.matmul": torch.get_float32_matmul_precision(),
@@ -160,8 +162,11 @@ def see_data(material: Material) -> Seen:
 def _split(split: PreparedSplit) -> dict[str, Any]:
     samples = [split[row] for row in range(len(split))]
     return {
-        "tokens": [sample.input_ids.tolist() for sample in samples],
-        "weights": [sample.target_weights().tolist() for sample in samples],
+        "tokens": [one.input_ids.tolist() for sample in samples for one in sample.documents],
+        "weights": [
+            one.target_weights().tolist() for sample in samples for one in sample.documents
+        ],
+        "verdicts": [sample.verdict for sample in samples],
         "rows": [_row(sample.source) for sample in samples],
     }
 
@@ -207,6 +212,14 @@ def _padding(batch: Batch) -> tuple[int, list[int]]:
         if not source
     ]
     return sum(map(len, pads)), sorted({token for pad in pads for token in pad})
+
+
+def _reference(run: Run) -> str:
+    """What is asked of the policy's beginning while it trains."""
+    if not isinstance(run.objective, Referenced):
+        return "nobody"
+    asked = run.objective.reference
+    return str(getattr(asked, "__name__", type(asked).__name__))
 
 
 def see_model(model: nn.Module) -> Seen:

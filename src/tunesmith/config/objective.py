@@ -78,7 +78,8 @@ class ObjectiveSection(Section):
         "The preference method; nothing for supervised training. `simpo` is CPO too: "
         "see `cpo_loss_type`.",
         flat="rl",
-        readers=_LOSS_READER,
+        readers=f"{_LOSS_READER} {_JUDGED_READER} tunesmith.objectives.judged "
+        "tunesmith.objectives.pairs tunesmith.runs.aim tunesmith.runs.request",
     )
     beta: float | None = key(
         None,
@@ -87,7 +88,7 @@ class ObjectiveSection(Section):
         flat="rl_beta",
         gt=0,
         le=1_000,
-        readers=_LOSS_READER,
+        readers=f"{_LOSS_READER} {_JUDGED_READER}",
         when=lambda config: config.objective.method is not None,
         why="`rl` is not set",
     )
