@@ -32,7 +32,7 @@ def test_no_probe_of_turns_alarms_on_a_shipped_template(attempts, name):
     told = attempts.train(
         chat_template=name,
         special_tokens={"bos_token": "<|endoftext|>"},
-        sequence_len=2048,
+        sequence_len=4096,
         max_steps=1,
         preflight_skip=[probe for probe in PROBES if probe not in asked],
     )
