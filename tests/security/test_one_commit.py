@@ -85,6 +85,7 @@ CALLS: tuple[tuple[str, list[str], dict[str, Any]], ...] = (
     ("settings", ["tiny/pinned", "tiny/settings"], {}),
     ("model", ["tiny/home"], {"trust_remote_code": True}),
     ("model", ["tiny/home"], {"remote_code": {**approval("tiny/home", RAN), "commit": commit(2)}}),
+    ("model", ["tiny/home"], {"remote_code": approval("tiny/home", RAN)}),
     ("data", ["tiny/rows"], {}),
     ("data", ["tiny/card"], {}),
     ("data", ["tiny/reaches"], {}),
@@ -173,9 +174,12 @@ def test_code_is_approved_for_one_commit(seen: Seen) -> None:
     assert f'commit: "{commit(1)}"' in refused["hint"]
     assert "modeling_home.py" in refused["hint"]
     assert approved["commit"] == commit(2), approved
+    without = seen.said[5]
+    assert without["code"] == ExitCode.UNSAFE
+    assert "approved was None" in without["error"]
 
 
-@pytest.mark.parametrize("call", [5, 6])
+@pytest.mark.parametrize("call", [6, 7])
 def test_data_is_of_one_commit(call: int, seen: Seen) -> None:
     said = seen.said[call]
     assert said["rows"] == [{"text": f"commit {int(said['commit'], 16)}"}]
@@ -186,7 +190,7 @@ def test_data_is_of_one_commit(call: int, seen: Seen) -> None:
     assert not [what for asked, _, what in seen.hub.asked if asked == name and what == "data.py"]
 
 
-@pytest.mark.parametrize("call", [7, 8, 9])
+@pytest.mark.parametrize("call", [8, 9, 10])
 def test_data_that_names_files_elsewhere_or_pickles_is_refused(call: int, seen: Seen) -> None:
     """By the library, in its newer versions, or by us."""
     assert seen.said[call]["code"] in (ExitCode.UNSAFE, ExitCode.WRONG_INPUT), seen.said[call]
@@ -224,7 +228,7 @@ def test_a_repository_does_not_choose_other_readers_or_files(
     assert caught.value.exit_code == ExitCode.UNSAFE
 
 
-@pytest.mark.parametrize("call", [1, 5, 6])
+@pytest.mark.parametrize("call", [1, 6, 7])
 def test_what_was_fetched_needs_no_connection(call: int, seen: Seen) -> None:
     """The process without a connection has no hub that answers."""
     known: Mapping[str, Any] = {name: v for name, v in seen.said[call].items() if name != "commit"}

@@ -86,6 +86,23 @@ def test_approved_code_is_run_and_transformers_then_knows_the_model(
     assert read_config(base).model_type.startswith("home_")
 
 
+def test_a_tokenizer_of_its_own_is_part_of_the_approval(home: Path, ran: Path) -> None:
+    (home / "tokenization_home.py").write_text(
+        "from transformers import PreTrainedTokenizerFast\n\n\n"
+        "class HomeTokenizer(PreTrainedTokenizerFast):\n    marker = 'home'\n"
+    )
+    path = home / "tokenizer_config.json"
+    named = {"AutoTokenizer": [None, "tokenization_home.HomeTokenizer"]}
+    content = json.loads(path.read_text()) | {"auto_map": named, "tokenizer_class": "HomeTokenizer"}
+    path.write_text(json.dumps(content))
+    approved = RemoteCode(**printed_block(refused(home)))
+    assert "tokenization_home.py" in approved.sha256
+    base = locate(ModelSection(base=str(home), remote_code=approved))
+    tokenizer = load_tokenizer(base, TokenizerSection())
+    assert type(tokenizer).__name__ == "HomeTokenizer"
+    assert tokenizer("Hello")["input_ids"]
+
+
 def test_what_was_approved_once_is_asked_for_again(home: Path, ran: Path) -> None:
     approved = RemoteCode(**printed_block(refused(home)))
     locate(ModelSection(base=str(home), remote_code=approved))
@@ -182,7 +199,6 @@ EXACT = {"repo": "a/b", "commit": "0" * 40, "sha256": {"a.py": "0" * 64}}
     [
         ({"commit": "main"}, "remote_code.commit"),
         ({"commit": "abc1234"}, "remote_code.commit"),
-        ({"commit": None}, "remote_code.commit"),
         ({"repo": "a/other"}, "remote_code.repo"),
         ({"repo": None}, "remote_code.repo"),
         ({"sha256": {"a.py": "abc"}}, "remote_code.sha256"),

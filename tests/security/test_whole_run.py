@@ -106,6 +106,9 @@ def test_the_commands_did_their_work(whole: Whole) -> None:
     codes = {name: done.code for name, done in whole.done.items()}
     assert codes == dict.fromkeys(COMMANDS, 0), {n: d.err[-900:] for n, d in whole.done.items()}
     assert (whole.folder / "out" / "merged" / "model.safetensors").exists()
+    record = json.loads((whole.folder / "out" / "tunesmith.json").read_text())
+    assert record["data"] == [{"path": str(whole.folder / "data"), "commit": None}]
+    assert record["base"]["commit"] is None
 
 
 def test_the_ear_hears(tmp_path: Path) -> None:

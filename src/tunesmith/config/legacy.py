@@ -338,9 +338,9 @@ def _resume_switch(draft: Draft) -> None:
 
 
 def _remote_code(draft: Draft) -> None:
-    """``trust_remote_code``, which stays to be read: a model that needs it is refused."""
+    """``trust_remote_code``, which stays to be read: alone it lets nothing run."""
     if draft.values.get("trust_remote_code") is True:
-        text = "trust_remote_code is never obeyed: a model that needs code of its own is refused"
+        text = "trust_remote_code is never enough: a model's code runs where `remote_code` names it"
         draft.left_out(("trust_remote_code",), text)
 
 

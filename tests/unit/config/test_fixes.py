@@ -117,10 +117,10 @@ def test_full_finetune_beside_an_adapter_says_what_trains():
     assert notice.endswith("all weights train wherever `adapter` is not set")
 
 
-def test_remote_code_is_never_obeyed_and_that_is_said():
+def test_trust_alone_lets_nothing_run_and_that_is_said():
     loaded = load(RIGHT | {"trust_remote_code": True})
     (notice,) = loaded.notices
-    assert "trust_remote_code is never obeyed" in notice
+    assert "trust_remote_code is never enough" in notice
     assert loaded.config.model.trust_remote_code
     assert load(RIGHT | {"trust_remote_code": False}).notices == []
     with pytest.raises(ConfigError):
