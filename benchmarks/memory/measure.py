@@ -26,6 +26,7 @@ from benchmarks.gpu.material import write_tokenizer
 from benchmarks.memory.settings import Setting, draw
 
 STEPS = 3
+HELD_OUT = 4
 MIB = 2**20
 
 
@@ -40,13 +41,18 @@ def write_base(setting: Setting, folder: Path) -> None:
 
 
 def write_rows(setting: Setting, path: Path) -> None:
-    """Documents of all lengths up to the longest that fits, enough for the steps."""
+    """Documents of which every step gets as much as any step of a long run: the peak comes soon.
+
+    Packed, four of them fill a row; alone, each is about as long as may be.
+    """
     keys, draw_ = setting.keys, np.random.default_rng(0)
-    longest = keys["sequence_len"] - 1
-    wanted = (STEPS + 1) * longest * keys["micro_batch_size"] * keys["gradient_accumulation_steps"]
-    lengths = [longest]
-    while sum(lengths) < wanted:
-        lengths.append(int(draw_.integers(longest // 8, longest)))
+    a_step = keys["micro_batch_size"] * keys["gradient_accumulation_steps"]
+    longest = keys["sequence_len"] - 2
+    if keys["sample_packing"]:
+        lengths = [keys["sequence_len"] // 4 - 1] * (4 * a_step * (STEPS + 1) + HELD_OUT)
+    else:
+        count = a_step * (STEPS + 1) + HELD_OUT
+        lengths = [longest, *draw_.integers(0.95 * longest, longest, size=count).tolist()]
     with path.open("w", encoding="utf-8") as file:
         for length in lengths:
             words = draw_.integers(3, setting.config["vocab_size"], size=length)
@@ -60,7 +66,7 @@ def config_of(setting: Setting, folder: Path) -> dict[str, Any]:
         "datasets": [{"path": str(folder / "rows.jsonl"), "type": "completion"}],
         "output_dir": str(folder / "out"),
         "dataset_prepared_path": str(folder / "prepared"),
-        "val_set_size": 4,
+        "val_set_size": HELD_OUT,
         "max_steps": STEPS,
         "save_steps": 2,
         "eval_steps": 2,

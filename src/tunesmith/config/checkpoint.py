@@ -41,20 +41,21 @@ class CheckpointSection(Section):
         flat="save_total_limit",
         le=1_000_000,
         ge=1,
-        readers="tunesmith.runs.assemble",
+        readers="tunesmith.runs.assemble tunesmith.runs.disk",
     )
     weights_only: bool = key(
         False,
         "Save no optimizer state: such a checkpoint cannot be resumed.",
         flat="save_only_model",
-        readers="tunesmith.runs.assemble tunesmith.runs.preflight.resume",
+        readers="tunesmith.runs.assemble tunesmith.runs.disk tunesmith.runs.memory "
+        "tunesmith.runs.preflight.resume",
     )
     in_background: bool = key(
         False,
         "Write checkpoints in a thread while training goes on, from a copy in the host's memory of "
         "everything that is saved. The files are the same.",
         flat="save_async",
-        readers="tunesmith.runs.assemble",
+        readers="tunesmith.runs.assemble tunesmith.runs.memory",
     )
     resume_from: str | None = key(
         None,

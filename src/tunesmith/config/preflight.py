@@ -33,5 +33,5 @@ class PreflightSection(Section):
         (),
         "Names of probes to leave out.",
         flat="preflight_skip",
-        readers="tunesmith.runs.train",
+        readers="tunesmith.runs.memory tunesmith.runs.train",
     )

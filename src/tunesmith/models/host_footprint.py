@@ -27,7 +27,8 @@ class HostWork:
 
     ``tokens`` of a micro-batch. ``linear`` is a weight of the blocks' layers as it is stored,
     ``stored`` any other; ``compute`` what products are made in. ``rank`` is 0 for full
-    fine-tuning. ``state`` counts all moments of a trained number. ``casts`` where autocast copies
+    fine-tuning. ``state`` counts all moments of a trained number, ``table_state`` of one in
+    the embedding (which 8-bit optimizers keep in 32 bits). ``casts`` where autocast copies
     wide weights. ``inputs_kept`` of a block's layers: 2 where layers with the same input share it,
     5 where each has a copy.
     ``n_recomputed`` blocks keep nothing but their input. ``copies_to_save`` where saves are written
@@ -41,6 +42,7 @@ class HostWork:
     rank: int
     drops: bool
     state: float
+    table_state: float
     accumulates: bool
     casts: bool
     inputs_kept: int
@@ -115,7 +117,8 @@ class HostFootprint:
     @property
     def state(self) -> int:
         """The optimizer's moments."""
-        return round(self.trained * self.work.state)
+        table = 0 if self.work.rank else self.table
+        return round((self.trained - table) * self.work.state + table * self.work.table_state)
 
     @property
     def gradients(self) -> int:
@@ -160,8 +163,9 @@ class HostFootprint:
         """
         work, chunk = self.work, min(self.work.tokens, CHUNK)
         narrow = HALF if work.compute == HALF else 0
-        several = work.tokens > CHUNK
-        making = chunk * self.shape.vocab * ((3 * WIDE if several else WIDE) + narrow)
+        following = min(CHUNK, work.tokens - chunk)
+        several = following > 0
+        making = self.shape.vocab * (2 * WIDE * chunk + (WIDE + narrow) * following)
         using = chunk * self.shape.vocab * (2 * WIDE + narrow)
         if work.rank == 0:
             making += self.table * WIDE if several else 0

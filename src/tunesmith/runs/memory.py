@@ -22,17 +22,25 @@ OUTSIDE = GIB
 NF4 = 0.53
 """Bytes a parameter in 4 bits, with the scales of its blocks."""
 
-STATES = {
-    "adamw_8bit": 2.1,
-    "adamw_bnb_8bit": 2.1,
-    "paged_adamw_8bit": 0.0,
-    "paged_adamw_32bit": 0.0,
-    "sgd": 0.0,
+MOMENTS = {
+    "sgd": 0,
+    "adafactor": 0,
+    "adagrad": 1,
+    "rmsprop": 1,
+    "muon": 1,
+    "lion": 1,
+    "ademamix": 3,
 }
-"""Bytes of state a trained parameter on the device; the others keep two moments in its dtype."""
+"""Numbers of state a trained number, by what an optimizer's name begins with; the others keep two.
 
-HOST_STATES = {"paged_adamw_8bit": 2.1, "paged_adamw_32bit": 8.0}
-"""The same on a CPU, whose memory is not paged."""
+Adafactor keeps sums of rows and columns, which are few.
+"""
+
+IN_32_BITS = ("lion", "ademamix", "rmsprop_bnb")
+"""Optimizers of bitsandbytes, whose state is wide whatever the weights are."""
+
+EIGHT_BITS = 1.05
+"""Bytes of a state in 8 bits, with the scales of its blocks."""
 
 HOST_OUTSIDE = 80 * 1024**2
 """What a process on a CPU holds beside tensors: tokenizer, tables of the data, library caches."""
@@ -88,7 +96,7 @@ def workload(config: RunConfig, layout: Layout) -> Workload:
         tokens=layout.tokens,
         weight=base,
         adapter_rank=0 if full else config.adapters.rank,
-        state=STATES.get(config.optim.optimizer, 2 * trained),
+        state=state_bytes(config.optim.optimizer, trained, paged=True),
         gradient=trained,
         wide_sum=WIDE if layout.accumulation > 1 and trained == HALF else 0.0,
         cast=HALF if full and half and stored == WIDE else 0.0,
@@ -133,7 +141,7 @@ def host_work(config: RunConfig, layout: Layout, n_recomputed: int) -> HostWork:
     half, narrow = layout.compute != "float32", layout.weights != "float32"
     device = workload(config, layout)
     quantised = quant.load_in_4bit or quant.load_in_8bit
-    skipped = set(config.preflight.skip)
+    skipped, trained = set(config.preflight.skip), device.gradient
     return HostWork(
         tokens=layout.tokens,
         linear=device.weight,
@@ -141,7 +149,10 @@ def host_work(config: RunConfig, layout: Layout, n_recomputed: int) -> HostWork:
         compute=HALF if half else WIDE,
         rank=0 if full else config.adapters.rank,
         drops=not full and config.adapters.dropout > 0,
-        state=device.state or HOST_STATES.get(config.optim.optimizer, 0.0),
+        state=state_bytes(config.optim.optimizer, trained, paged=False),
+        table_state=state_bytes(
+            config.optim.optimizer.replace("8bit", "32bit"), trained, paged=False
+        ),
         accumulates=layout.accumulation > 1,
         casts=full and half and not narrow,
         inputs_kept=5 if half and (quantised or (full and not narrow)) else 2,
@@ -149,6 +160,21 @@ def host_work(config: RunConfig, layout: Layout, n_recomputed: int) -> HostWork:
         copies_to_save=config.checkpoint.in_background,
         rehearses="resume" not in skipped and not config.checkpoint.weights_only,
     )
+
+
+def state_bytes(optimizer: str, trained: float, *, paged: bool) -> float:
+    """Bytes of an optimizer's state a trained number of ``trained`` bytes.
+
+    With ``paged`` (a GPU) what is called so lies on the host and counts nothing.
+    """
+    name = optimizer.removeprefix("paged_")
+    if paged and name != optimizer:
+        return 0.0
+    moments = next((n for stem, n in MOMENTS.items() if name.startswith(stem)), 2)
+    if name.endswith("8bit"):
+        return moments * EIGHT_BITS
+    is_wide = name.endswith("32bit") or name.startswith(IN_32_BITS)
+    return moments * (WIDE if is_wide else trained)
 
 
 def _gib(n_bytes: float) -> str:

@@ -32,6 +32,7 @@ from tunesmith.runs.aim import build_objective
 from tunesmith.runs.batches import accumulation, micro_batch
 from tunesmith.runs.choices import Chosen
 from tunesmith.runs.compile import choose_compile
+from tunesmith.runs.disk import expected_disk
 from tunesmith.runs.memory import Layout, choose_recompute, expected_memory
 from tunesmith.runs.precision import compute_dtype, determinism, weights_dtype
 from tunesmith.runs.streams import mixture_of
@@ -77,6 +78,7 @@ class RunPlan:
     compile: Chosen[bool]
     recompute: Chosen[int]
     memory_gib: Chosen[float]
+    disk_gib: Chosen[float]
     packing: Chosen[bool]
     sequence_len: Chosen[int]
     micro_batch: Chosen[int]
@@ -181,6 +183,7 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
         memory_gib=expected_memory(
             config, facts.environment, facts.architecture, fullest, recompute.value
         ),
+        disk_gib=expected_disk(config, facts.architecture, sizes, cadence),
         packing=packing,
         sequence_len=_sequence_len(config.packing, packed=packing.value),
         micro_batch=micro,

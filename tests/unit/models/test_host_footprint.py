@@ -75,6 +75,7 @@ def test_a_block_keeps_what_was_counted(family, name):
         rank=rank,
         drops=dropout > 0,
         state=0.0,
+        table_state=0.0,
         accumulates=False,
         casts=rank == 0 and stored != compute,
         inputs_kept=inputs,
@@ -91,7 +92,7 @@ def test_a_block_keeps_what_was_counted(family, name):
 def test_the_weights_are_counted(rank):
     policy = policy_of("Llama", 2, (FP32, FP32, rank, 0.0, 2))
     shape = read_facts(policy.model.config)
-    work = HostWork(64, 4.0, 4, 4, rank, False, 8.0, False, False, 2, 0, False, True)
+    work = HostWork(64, 4.0, 4, 4, rank, False, 8.0, 8.0, False, False, 2, 0, False, True)
     counted = HostFootprint(shape, work)
     trained = sum(p.numel() for p in policy.parameters() if p.requires_grad)
     assert counted.trained == trained

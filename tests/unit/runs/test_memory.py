@@ -9,7 +9,7 @@ from tunesmith.config.environment import named_machine
 from tunesmith.config.read import load
 from tunesmith.models.facts import read_facts
 from tunesmith.models.footprint import count_parameters, footprint
-from tunesmith.runs.memory import GIB, Layout, choose_recompute, workload
+from tunesmith.runs.memory import GIB, Layout, choose_recompute, state_bytes, workload
 
 LLAMA_8B = LlamaConfig(
     vocab_size=128256,
@@ -135,3 +135,23 @@ def test_accumulating_in_fp32_and_wide_weights_cost_memory():
     assert peak(accumulation=4) - peak() == 4 * n
     # Masters, two moments and gradients of 4 bytes in place of 2, and the casts of a forward pass.
     assert peak(weights="float32") - peak() == pytest.approx((2 + 4 + 2 + 2) * n, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "on_a_gpu", "on_a_cpu"),
+    [
+        ("adamw_torch", 4.0, 4.0),
+        ("adamw_8bit", 2.1, 2.1),
+        ("paged_adamw_8bit", 0.0, 2.1),
+        ("paged_adamw_32bit", 0.0, 8.0),
+        ("sgd", 0.0, 0.0),
+        ("lion", 4.0, 4.0),
+        ("lion_8bit", 1.05, 1.05),
+        ("ademamix_8bit", 3.15, 3.15),
+        ("rmsprop_bnb", 4.0, 4.0),
+        ("rmsprop", 2.0, 2.0),
+    ],
+)
+def test_an_optimizers_state_for_a_bf16_weight(optimizer, on_a_gpu, on_a_cpu):
+    assert state_bytes(optimizer, 2.0, paged=True) == pytest.approx(on_a_gpu)
+    assert state_bytes(optimizer, 2.0, paged=False) == pytest.approx(on_a_cpu)
