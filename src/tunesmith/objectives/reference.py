@@ -83,8 +83,15 @@ def adapter_off(policy: Policy, batch: Batch) -> Tensor:
 class FrozenCopy:
     """Another policy that never trains: a copy of the base, or of another checkpoint."""
 
-    def __init__(self, reference: Policy) -> None:
+    def __init__(self, reference: Policy, like: Policy) -> None:
+        """``like`` is the policy that it is compared with."""
         reference.requires_grad_(requires_grad=False)
+        # A head that trains is multiplied in another way than one that does not. What is compared
+        # must not differ by its rounding, so that the copy's head is of the same kind.
+        heads = (one.model.get_output_embeddings() for one in (reference, like))
+        own, other = (list(head.parameters()) if head is not None else [] for head in heads)
+        for parameter in own:
+            parameter.requires_grad = any(one.requires_grad for one in other)
         self._reference = reference.eval()
 
     def __call__(self, policy: Policy, batch: Batch) -> Tensor:

@@ -64,10 +64,10 @@ def with_reference(
         return objective, {}
     has_own = sources.has_adapter and not section.separate_reference
     if not section.precompute_reference:
-        return Referenced(objective, adapter_off if has_own else FrozenCopy(sources.load())), {}
+        return Referenced(objective, adapter_off if has_own else FrozenCopy(sources.load(), policy)), {}
     _refuse_unknowable(material, sources)
     live: Reference = adapter_off if sources.has_adapter else itself
-    asked = live if sources.has_adapter or sources.is_start else FrozenCopy(sources.load())
+    asked = live if sources.has_adapter or sources.is_start else FrozenCopy(sources.load(), policy)
     splits = {"train": (material.train, plan.train_order)}
     if material.held_out is not None:
         splits["held_out"] = (material.held_out, plan.held_out_order)

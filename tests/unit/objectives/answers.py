@@ -65,7 +65,7 @@ def objective(with_reference: bool = True, **keys: Any) -> Objective:
     section = ObjectiveSection(**keys)
     made: Objective = Judged(section) if section.method == "kto" else Pairs(section)
     if made.needs_reference and with_reference:
-        return Referenced(made, FrozenCopy(policy(seed=9)))
+        return Referenced(made, FrozenCopy(policy(seed=9), policy()))
     return made
 
 

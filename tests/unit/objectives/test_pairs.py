@@ -44,7 +44,7 @@ def test_scores_are_those_of_whole_logits(keys, asked):
     samples, model, reference = pairs(4), policy(), policy(seed=9)
     made = Pairs(ObjectiveSection(**keys))
     batch = collate(samples, index=(0, 0), capacity=CAPACITY, pad_to=100)
-    batch = Referenced(made, FrozenCopy(reference)).asked(model, batch)
+    batch = Referenced(made, FrozenCopy(reference, model)).asked(model, batch)
     scores = made.scores(model, batch)
     tail = keys.get("tail_weight", 1.0)
     wanted = scores_of(model.model, reference.model, [plain(one) for one in samples], tail, **asked)
@@ -63,7 +63,7 @@ def test_scores_are_those_of_whole_logits(keys, asked):
 
 def test_a_policy_that_is_its_reference_loses_the_logarithm_of_two():
     samples, model = pairs(3), policy()
-    made = Referenced(Pairs(ObjectiveSection(method="dpo")), FrozenCopy(policy()))
+    made = Referenced(Pairs(ObjectiveSection(method="dpo")), FrozenCopy(policy(), model))
     batch = collate(samples, index=(0, 0), capacity=CAPACITY)
     loss = made.loss(model, batch)
     assert float(loss.sums["pairs"].detach()) / 3 == pytest.approx(math.log(2), abs=1e-12)
