@@ -43,6 +43,12 @@ def test_gradients_that_are_summed_and_never_divided(attempts, monkeypatch):
     attempts.refused("invariance", "accumulation changes what is trained", "jsonl:")
 
 
+def test_a_gradient_that_is_too_long_in_every_layout(attempts, monkeypatch):
+    """The sum over the micro-batches was never divided, however many they are."""
+    wrap(monkeypatch, step, "mean", lambda real, *given: 4 * real(*given))
+    attempts.refused("loss", "has the norm", "plain transformers gives", "jsonl:")
+
+
 def test_a_loss_over_the_padding_as_well(attempts, monkeypatch):
     """Labels of the padding are those of a token: rows of another length, another loss."""
     real = assemble.build_objective

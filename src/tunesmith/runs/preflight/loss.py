@@ -1,4 +1,4 @@
-"""The loss equals the one that plain transformers gives for the same rows, one by one."""
+"""Loss and gradient are those that plain transformers gives for the same rows, one by one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from tunesmith.data.collate import collate
 from tunesmith.data.samples import TokenSample
 from tunesmith.errors import ProbeError
 from tunesmith.models.policy import Policy
+from tunesmith.models.state import trainable_state
+from tunesmith.runs.preflight.coverage import nudged
+from tunesmith.runs.preflight.invariance import allowed_gaps
 from tunesmith.runs.preflight.probe import Subject
 
 ROWS = 3
@@ -40,7 +43,51 @@ def probe_loss(subject: Subject) -> str:
             hint="report the model; `--preflight-skip '[loss]'` trains nevertheless",
             where=subject.plan.architecture.class_name,
         )
-    return f"{ours:.4f} on {len(samples)} rows, plain transformers {plain:.4f}"
+    _compare_gradients(subject, samples)
+    return f"{ours:.4f} on {len(samples)} rows, plain transformers {plain:.4f}; gradients as long"
+
+
+def _compare_gradients(subject: Subject, samples: list[TokenSample]) -> None:
+    """Raise unless a step's gradient is as long as that of plain transformers' mean loss.
+
+    Directions are the business of ``invariance``; here a factor would show that all layouts share.
+    """
+    run, parameters = subject.run, list(trainable_state(subject.run.policy).values())
+    batch = collate(samples, index=(0, 0), capacity=max(map(len, samples)))
+    with nudged(parameters):
+        run.policy.eval()
+        run.policy.zero_grad(set_to_none=True)
+        run.forward_backward([batch], subject.totals(samples))
+        ours = _norm(parameters)
+        run.policy.zero_grad(set_to_none=True)
+        _plain_backward(subject, samples)
+        plain = _norm(parameters)
+    _, allowed = allowed_gaps(subject)
+    if not abs(ours - plain) <= allowed * plain:
+        raise ProbeError(
+            f"the gradient of {', '.join(one.source for one in samples)} has the norm {ours:.6g}, "
+            f"plain transformers gives {plain:.6g}",
+            hint="report the model; `--preflight-skip '[loss]'` trains nevertheless",
+            where=subject.plan.architecture.class_name,
+        )
+
+
+def _plain_backward(subject: Subject, samples: list[TokenSample]) -> None:
+    """The gradient of the mean loss of the model's own forward, left in ``.grad``."""
+    policy = subject.run.policy
+    weight = sum(float(sample.target_weights()[1:].sum()) for sample in samples)
+    with policy.plain_attention():
+        for sample in samples:
+            ids = torch.from_numpy(sample.input_ids.astype("int64")).to(subject.run.device)
+            weights = torch.from_numpy(sample.target_weights()).to(ids.device)[1:]
+            loss = (_nll(policy, ids) * weights).sum() / weight
+            loss.backward()  # type: ignore[no-untyped-call]
+
+
+def _norm(parameters: list[Tensor]) -> float:
+    """The norm of all gradients together."""
+    parts = [p.grad.float().norm() for p in parameters if p.grad is not None]
+    return float(torch.stack(parts).norm()) if parts else 0.0
 
 
 def _our_loss(subject: Subject, samples: list[TokenSample]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -71,7 +72,22 @@ def _step(subject: Subject, step: int) -> float:
     run = subject.run
     run.policy.train()
     batch = collate(subject.excerpts(ROWS, TOKENS), index=(step, 0), capacity=TOKENS)
-    return train_step(run, TrainState(step=step), [batch]).loss
+    loss = train_step(run, TrainState(step=step), [batch]).loss
+    _require_rate(subject, step)
+    return loss
+
+
+def _require_rate(subject: Subject, step: int) -> None:
+    """Raise where a step was made at another step's rate."""
+    optimizer, schedule = subject.run.optimizer, subject.run.schedule
+    wanted = optimizer.rates[0] * schedule(step)
+    if not math.isclose(optimizer.rate, wanted, rel_tol=1e-6, abs_tol=1e-12):
+        raise ProbeError(
+            f"step {step + 1} was made at the rate {optimizer.rate:.6g}, the schedule has "
+            f"{wanted:.6g} for it",
+            hint="report it: every rate of the run would be another step's",
+            where="learning_rate",
+        )
 
 
 def _after_second(subject: Subject, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:

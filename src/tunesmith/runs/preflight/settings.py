@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -110,6 +111,10 @@ def _of_decay(subject: Subject, asked: Flat, warmup: int, steps: int) -> Iterato
 
 
 # --- the optimizer --------------------------------------------------------------------------------
+
+
+_UNDECAYED = re.compile(r"norm\.weight$|(?:^|\.)bias$")
+"""Names that transformers' rule leaves out of the decay."""
 
 
 def _of_optimizer(subject: Subject, asked: Flat) -> Iterator[Setting]:
