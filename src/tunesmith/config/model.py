@@ -18,7 +18,7 @@ class RemoteCode(Section):
     commit: str | None = key(
         None,
         "The commit, all 40 hex digits; left out where `base_model` is a local folder.",
-        readers="tunesmith.models.remote_code tunesmith.models.source",
+        readers="tunesmith.models.remote_code",
     )
     sha256: dict[str, str] = key(
         ...,

@@ -48,6 +48,11 @@ def _own_types(config: Mapping[str, Any]) -> set[str]:
     return found.union(*map(_own_types, inner))
 
 
+def approved_commit(approved: RemoteCode | None) -> str | None:
+    """The commit that is taken where the config names no revision."""
+    return approved.commit if approved is not None else None
+
+
 def admit(folder: Path, repo: str, commit: str | None, approved: RemoteCode | None) -> None:
     """Make transformers know the classes of a folder that ``needs_code``, once they are approved.
 

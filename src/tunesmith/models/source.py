@@ -11,7 +11,7 @@ from tunesmith.config.model import ModelSection
 from tunesmith.dist.runtime import cache_dir
 from tunesmith.log import get_logger
 from tunesmith.models.hub import CODE, SETTINGS, fetch, missing
-from tunesmith.models.remote_code import admit, needs_code
+from tunesmith.models.remote_code import admit, approved_commit, needs_code
 from tunesmith.models.screen import require_no_pickle, screen, screen_model
 
 Kind = Literal["hub", "folder", "gguf"]
@@ -71,9 +71,7 @@ def locate(model: ModelSection, *, cache: Path | None = None) -> LocatedModel:
     elif given.exists():
         raise missing(model.base, "it is a file, but not a .gguf")
     else:
-        approved = model.remote_code
-        pinned = approved.commit if approved is not None else None
-        folder = fetch(model.base, model.revision or pinned)
+        folder = fetch(model.base, model.revision or approved_commit(model.remote_code))
         base = LocatedModel(folder, model.base, "hub", model, commit=folder.name)
     _check_folder(base)
     return base

@@ -22,7 +22,7 @@ def approved_code_is_exact(config: RunConfig) -> Iterator[Problem]:
     if approved is None:
         return
     block = {"remote_code": REMOVE}
-    again = "take the block from what `train` prints without it"
+    again = "take `remote_code` out: `train` then prints the block to add"
     if approved.repo != config.model.base:
         said = f"`{approved.repo}` is not what `base_model` names, `{config.model.base}`"
         yield conflict("remote_code.repo", said, block, again)
