@@ -184,8 +184,14 @@ GIVEN: Mapping[str, Any] = {"curriculum_sampling": True, "shuffle_merged_dataset
 NEIGHBOURS: Mapping[str, Any] = {"sample_packing_sequentially": True}
 """With the order, the rows that share a bin."""
 
-NO_STEP: Mapping[str, Any] = {"learning_rate": 1e-30, "max_steps": 1, "eval_steps": 1}
-"""Leaves an adapter as it was drawn."""
+NO_STEP: Mapping[str, Any] = {
+    "learning_rate": 1e-7,
+    "warmup_steps": 0,
+    "max_steps": 1,
+    "test_datasets": None,
+    "eval_steps": None,
+}
+"""Leaves an adapter as it was drawn, but for so little that it is written at all."""
 
 FORKING = (
     "import multiprocess as mp; mp.get_context = lambda _: mp.context.ForkContext();"

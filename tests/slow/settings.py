@@ -17,7 +17,13 @@ SHAREGPT = {
     "field_messages": "conversations",
     "message_property_mappings": {"role": "from", "content": "value"},
 }
-CALLS = {"roles": {"assistant": ["gpt", "function_call"], "tool": ["observation"]}}
+CALLS = {
+    "roles": {
+        "user": ["human"],  # axolotl forgets its own names where any are given; here they stay
+        "assistant": ["gpt", "function_call"],
+        "tool": ["observation"],
+    }
+}
 CHATS: Mapping[str, Mapping[str, Any]] = {
     "data/chat/mt_bench_multiturn.jsonl": {},
     "data/chat/gsm8k_chat_openai.jsonl": {},
@@ -72,9 +78,9 @@ def drawn_chat(number: int, reference: Path) -> Setting:
     entry: dict[str, Any] = {"type": "chat_template", **CHATS[source]}
     more: dict[str, Any] = {"sequence_len": 2048}
     if tokenizer == "mistral_v1_spm" or rng.random() < 0.8:
-        more["chat_template"] = rng.choice(TEMPLATE_NAMES)
+        more["chat_template"] = rng.choice(list(TEMPLATE_NAMES))
     roles = [["assistant"], ["user"], ["user", "assistant"], ["system", "assistant"]]
-    choices = {
+    choices: dict[str, tuple[float, list[Any]]] = {
         "roles_to_train": (0.4, roles),
         "train_on_eos": (0.5, ["turn", "all", "last", "none"]),
         "train_on_eot": (0.3, ["turn", "all", "last", "none"]),

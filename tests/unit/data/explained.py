@@ -56,5 +56,9 @@ def differences(
     if not isinstance(record, Conversation):
         return {f"unexplained: {sample.source}"}
     (views,) = made.explain(record)
-    rows = zip(views, ours, theirs, strict=False)
-    return {kind_of(view, ours=mine) for view, mine, his in rows if mine != his}
+    kinds = set()
+    for at, (view, mine, his) in enumerate(zip(views, ours, theirs, strict=False)):
+        ends = mine and at + 1 < len(views) and kind_of(views[at + 1], ours=True) == END
+        if mine != his:
+            kinds.add(END if ends else kind_of(view, ours=mine))
+    return kinds
