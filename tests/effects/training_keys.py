@@ -24,6 +24,8 @@ def adam(key: str, value: Any, seen: str, before: Any, after: Any) -> Case:
     return Case(key, value, {f"optimizer.{seen}": Became(before, after)}, LEARNS)
 
 
+DOWN = [{"name": "down", "modules": ["down_proj"], "lr": 1e-4}]
+
 OPTIMIZER = (
     Case(
         "learning_rate",
@@ -42,6 +44,54 @@ OPTIMIZER = (
         {"amsgrad": True},
         {"optimizer.more": lambda a, b: (a["amsgrad"], b["amsgrad"]) == (False, True)},
         LEARNS - {"steps.loss"},
+    ),
+    Case(
+        "embedding_lr",
+        1e-4,
+        {"optimizer.rates": lambda a, b: sorted(b) == [1e-4, *a[1:]]},
+        LEARNS | {"optimizer.groups"},
+        given=FULL,
+    ),
+    Case(
+        "embedding_lr_scale",
+        0.5,
+        {"optimizer.rates": lambda a, b: sorted(b) == [1.5e-3, *a[1:]]},
+        LEARNS | {"optimizer.groups"},
+        given=FULL,
+    ),
+    Case(
+        "lr_groups",
+        DOWN,
+        {"optimizer.rates": Became([1e-2], [1e-2, 1e-4])},
+        LEARNS | {"optimizer.groups", "optimizer.decay"},
+    ),
+    Case("lr_groups[].name", "other", given={"lr_groups": DOWN}),
+    Case(
+        "lr_groups[].modules",
+        ["q_proj"],
+        {"optimizer.groups": lambda a, b: "down_proj" in a[1][0] and "q_proj" in b[1][0]},
+        LEARNS,
+        given={"lr_groups": DOWN},
+    ),
+    Case(
+        "lr_groups[].lr",
+        1e-3,
+        {"optimizer.rates": Became([1e-2, 1e-4], [1e-2, 1e-3])},
+        LEARNS,
+        given={"lr_groups": DOWN},
+    ),
+    Case(
+        "loraplus_lr_ratio",
+        4.0,
+        {"optimizer.rates": Became([1e-2], [1e-2, 4e-2])},
+        LEARNS | {"optimizer.groups", "optimizer.decay"},
+    ),
+    Case(
+        "loraplus_lr_embedding",
+        1e-3,
+        {"optimizer.rates": Became([1e-2, 1e-6, 4e-2], [1e-2, 1e-3, 4e-2])},
+        LEARNS,
+        given={"loraplus_lr_ratio": 4.0, "lora_target_modules": ["embed_tokens", "q_proj"]},
     ),
     Case(
         "weight_decay",

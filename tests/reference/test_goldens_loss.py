@@ -47,7 +47,7 @@ COMPARED = [
 ]
 """Runs on pairs and on judged answers."""
 
-ROUNDED = {"opt_muon": 5e-3}
+ROUNDED = {"opt_muon": 1e-2}
 """Record -> how far losses may be apart: axolotl's Newton-Schulz steps are compiled, in bf16."""
 
 MEAN_OF_MEANS = ["sft_full_ga2", "sft_full_ga4_micro1"]

@@ -88,9 +88,9 @@ _KINDS: Mapping[str, str] = {
     "rate": """
         center_rewards_coefficient kd_ce_alpha kd_temperature kd_beta
         kd_temperature_min eaft_alpha generation_temperature
-        embedding_lr embedding_lr_scale loraplus_lr_ratio loraplus_lr_embedding adam_epsilon2
+        adam_epsilon2
         dion_lr qgalore_scale grokfast_lamb nvfp4_merge_aware_start_step gradio_temperature
-        datasets[].temperature lr_groups[].lr trl.beta trl.temperature trl.repetition_penalty
+        datasets[].temperature trl.beta trl.temperature trl.repetition_penalty
         trl.epsilon trl.epsilon_high trl.vllm_importance_sampling_cap ebft.alignment_coef
         ebft.diversity_coef ebft.ce_coef ebft.gt_length_multiplier ebft.temperature ebft.rl_coef
         diffusion.eps diffusion.generation_temperature hatchery.sample_temperature
@@ -106,7 +106,7 @@ _KINDS: Mapping[str, str] = {
     "number": """
         scaling_softmax_factor scaling_softmax_bias trl.off_policy_mask_threshold""",
     "text": """
-        role_boundaries[].role role_boundaries[].start role_boundaries[].end lr_groups[].name
+        role_boundaries[].role role_boundaries[].start role_boundaries[].end
         trl.vllm_server_host trl.vllm_guided_decoding_regex trl.loss_type trl.rollout_func
         vllm.device vllm.dtype vllm.host vllm.reasoning_parser vllm.serve_module
         vllm.worker_extension_cls dynamic_checkpoint.trigger_file_path
@@ -116,11 +116,11 @@ _KINDS: Mapping[str, str] = {
     "words": """
         fsdp fp32_norm_classes dockerfile_commands secrets lm_eval_tasks
         eval_causal_lm_metrics optim_target_modules lora_target_parameters peft_layers_pattern
-        unfrozen_parameters tokens nemo_gym_config_paths lr_groups[].modules trl.reward_funcs
+        unfrozen_parameters tokens nemo_gym_config_paths trl.reward_funcs
         selective_checkpointing.save selective_checkpointing.recompute_layer_types
         hatchery.reward_funcs""",
     "list": """
-        volumes pose_split_on_token_ids lr_groups peft_layers_to_transform
+        volumes pose_split_on_token_ids peft_layers_to_transform
         peft_layer_replication lora_exclude_modules role_boundaries nemo_gym_datasets
         trl.reward_weights ebft.feature_layers trl.reward_processing_classes""",
     "map": """

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import field_validator
 
 from tunesmith.config.section import Section, key
-from tunesmith.config.when import has_held_out, warms_up
+from tunesmith.config.when import has_adapter, has_held_out, warms_up
 
 OWN_ARGS: Mapping[str, str] = {
     "lr": "learning_rate",
@@ -79,6 +79,19 @@ def restarts(config: Any) -> bool:
     return config.optim.restart_steps is not None
 
 
+class RateGroup(Section):
+    """Parameters that learn at a rate of their own."""
+
+    name: str = key(..., "What it is called.", readers="tunesmith.optim.groups")
+    modules: tuple[str, ...] = key(
+        ...,
+        "Texts, one of which stands in the names of its parameters.",
+        min_length=1,
+        readers="tunesmith.optim.groups",
+    )
+    lr: float = key(..., "The peak rate.", ge=0, le=100, readers="tunesmith.optim.groups")
+
+
 class OptimSection(Section):
     """How weights are updated."""
 
@@ -108,6 +121,50 @@ class OptimSection(Section):
         "Further arguments of the optimizer.",
         flat="optim_args",
         readers="tunesmith.optim.build",
+    )
+    embedding_rate: float | None = key(
+        None,
+        "The peak rate of embeddings and of the head, where they train.",
+        flat="embedding_lr",
+        ge=0,
+        le=100,
+        readers="tunesmith.optim.groups",
+    )
+    embedding_scale: float | None = key(
+        None,
+        "The same as a multiple of `learning_rate`.",
+        flat="embedding_lr_scale",
+        ge=0,
+        le=1_000_000,
+        readers="tunesmith.optim.groups",
+    )
+    rate_groups: tuple[RateGroup, ...] = key(
+        (),
+        "Further groups with a rate of their own: `name`, `modules` and `lr`. Of two that a "
+        "parameter's name fits, the first holds it.",
+        flat="lr_groups",
+        readers="tunesmith.optim.groups",
+    )
+    loraplus_ratio: float | None = key(
+        None,
+        "LoRA+: the rate of the second factors (B) and of vectors, as a multiple of the first "
+        "factors' (A).",
+        flat="loraplus_lr_ratio",
+        when=has_adapter,
+        why="adapter is not set",
+        gt=0,
+        le=1_000_000,
+        readers="tunesmith.optim.groups",
+    )
+    loraplus_embedding_rate: float = key(
+        1e-6,
+        "LoRA+: the rate of adapters of embeddings.",
+        flat="loraplus_lr_embedding",
+        when=lambda c: has_adapter(c) and c.optim.loraplus_ratio is not None,
+        why="loraplus_lr_ratio is not set",
+        ge=0,
+        le=100,
+        readers="tunesmith.optim.groups",
     )
     weight_decay: float = key(
         0.0,

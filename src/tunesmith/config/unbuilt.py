@@ -72,9 +72,6 @@ _TABLE: Mapping[str, str] = {
     "finding the batch size": "auto_find_batch_size |",
     "PoSE": """
         use_pose | pose_split_on_token_ids pose_max_context_len pose_num_chunks""",
-    "further learning rates": """
-        embedding_lr! embedding_lr_scale=1 lr_groups loraplus_lr_ratio |
-        loraplus_lr_embedding=1e-06""",
     "further optimizers": """
         optim_target_modules |
         adam_epsilon2 adam_beta3 dion_lr dion_momentum dion_rank_fraction dion_rank_multiple_of

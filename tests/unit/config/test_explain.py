@@ -205,7 +205,6 @@ def test_a_key_of_a_block_is_found_by_its_own_name(name, key):
         ("trl.epsilon", "a number, 0 or more"),
         ("kd_alpha", "a number, 0 to 1"),
         ("activation_offloading", "true or false or one of legacy, disk, hidden_states"),
-        ("lr_groups", "a list of mappings with `lr`, `name`, `modules`"),
         ("fsdp_version", "one of 1, 2"),
         ("deepspeed", ""),
     ],

@@ -63,8 +63,6 @@ def test_off_values_pass_without_a_word(key, value):
     ("key", "value", "code"),
     [
         ("peft_init_lora_weights", False, "not-built"),
-        ("embedding_lr", 0, "not-built"),
-        ("embedding_lr_scale", 0, "not-built"),
         ("fix_untrained_tokens", 0, "not-built"),
         ("peft_layers_to_transform", 0, "wrong-type"),
         ("dp_shard_size", 0, "out-of-range"),

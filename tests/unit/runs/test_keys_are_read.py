@@ -29,7 +29,16 @@ from tunesmith.tracking.services import orders
 Readers = dict[tuple[str, str], set[str]]
 
 RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "lora chat": ("chat_template", {}, smallrun.LORA),
+    "lora chat": (
+        "chat_template",
+        {},
+        {
+            **smallrun.LORA,
+            "lora_target_linear": None,
+            "lora_target_modules": ["embed_tokens", "q_proj", "down_proj"],
+            "loraplus_lr_ratio": 4.0,
+        },
+    ),
     "full, bf16, recomputed": (
         "chat_template",
         {},
@@ -53,6 +62,7 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
             "batch_size": 2,
             "dataset_shard_num": 2,
             "optimizer": "torch.optim:NAdam",
+            "lr_groups": [{"name": "down", "modules": ["down_proj"], "lr": 1e-4}],
             "adam_beta2": 0.9,
         },
     ),
