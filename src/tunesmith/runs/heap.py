@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
+from collections.abc import Mapping
+
+from tunesmith.checkpoint.state import TrainState
+from tunesmith.engine.run import Run
 
 
 def give_back() -> None:
@@ -13,6 +17,22 @@ def give_back() -> None:
     probing leave behind would lie there until the end of the run.
     """
     gc.collect()
+    _trim()
+
+
+class GivesBack:
+    """A callback: an evaluation's and a save's pieces do not lie under the steps that follow."""
+
+    def evaluated(self, run: Run, state: TrainState, result: Mapping[str, float]) -> None:
+        """Held-out data was looked at."""
+        _trim()
+
+    def saved(self, run: Run, state: TrainState) -> None:
+        """A checkpoint was written."""
+        _trim()
+
+
+def _trim() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -36,7 +36,7 @@ from tunesmith.runs.folder import (
 )
 from tunesmith.runs.guarding import LedgerIncidents
 from tunesmith.runs.handed import lent
-from tunesmith.runs.heap import give_back
+from tunesmith.runs.heap import GivesBack, give_back
 from tunesmith.runs.material import Material
 from tunesmith.runs.plan import RunPlan
 from tunesmith.runs.preflight.check import check as probe
@@ -89,7 +89,7 @@ def train(
                 material,
                 mesh,
                 saved=saved,
-                callbacks=(recorder, *watchers.callbacks),
+                callbacks=(recorder, GivesBack(), *watchers.callbacks),
                 stop=stop,
                 model=model,
             )
@@ -103,6 +103,7 @@ def train(
             give_back()
             state = _fit(assembled, output_dir, watchers)
             watchers.stage("export")
+            give_back()
             with stop.patiently():  # where nothing was saved, this is all that there is
                 finish(assembled, plan, material, state, recorder.last_evaluation)
     watchers.finished(output_dir)
@@ -142,7 +143,12 @@ def preflight(
         given=material.given,
         resumed=assembled.state.step > 0,
     )
-    return probe(subject, skip=plan.config.preflight.skip, tell=watchers.probed)
+
+    def tell(finding: Finding) -> None:
+        watchers.probed(finding)
+        give_back()  # or each probe would begin above what the one before took
+
+    return probe(subject, skip=plan.config.preflight.skip, tell=tell)
 
 
 def require_room(run: Run) -> None:
