@@ -111,16 +111,16 @@ def test_a_key_that_is_not_built_takes_no_value_of_another_kind() -> None:
     [
         ("dp_shard_size", -2, "out-of-range", "must be 1 or more, not `-2`"),
         ("dp_shard_size", 1.5, "wrong-type", "must be a whole number, not `1.5`"),
-        ("embedding_lr", -1e-5, "out-of-range", "must be 0 or more"),
-        ("embedding_lr", math.nan, "out-of-range", "must be a finite number"),
-        ("embedding_lr", 10**400, "out-of-range", "must be a finite number"),
-        ("embedding_lr", True, "wrong-type", "must be a number, not `true`"),
+        ("gradio_temperature", -1e-5, "out-of-range", "must be 0 or more"),
+        ("gradio_temperature", math.nan, "out-of-range", "must be a finite number"),
+        ("gradio_temperature", 10**400, "out-of-range", "must be a finite number"),
+        ("gradio_temperature", True, "wrong-type", "must be a number, not `true`"),
         ("relora_prune_ratio", 1.5, "out-of-range", "must be 1 or less, not `1.5`"),
         ("neftune_noise_alpha", -5, "out-of-range", "must be greater than 0, not `-5`"),
         ("relora", "maybe", "wrong-type", "must be true or false, not `maybe`"),
         ("wandb_project", ["a"], "wrong-type", "must be text, not a list"),
         ("fsdp_config", "full", "wrong-type", "must be a mapping, not `full`"),
-        ("lr_groups", {"a": 1}, "wrong-type", "must be a list, not a mapping"),
+        ("peft_layer_replication", {"a": 1}, "wrong-type", "must be a list, not a mapping"),
         (
             "relora_prune_method",
             "magnitud",
@@ -155,7 +155,7 @@ def test_a_misspelt_truth_value_is_known(key: str, wrong: str, meant: bool) -> N
     [
         {"activation_offloading": True, "gradient_checkpointing": True},
         {"fsdp_config": {"fsdp_version": "2", "fsdp_offload_params": True}},
-        {"embedding_lr": "1e-5"},
+        {"gradio_temperature": "1e-5"},
         {"fsdp": "full_shard auto_wrap"},
         {"trl": {"generation_kwargs": {"anything": {"goes": 1}}}, "rl": "grpo"},
         {"deepspeed": {"zero_optimization": {"stage": 2}}},
@@ -170,7 +170,7 @@ def test_values_that_can_be_are_only_not_built(values: dict[str, Any]) -> None:
     [
         ({"fsdp_config": {"offload_parms": True}}, "fsdp_config.offload_parms", "offload_params"),
         ({"rl": "grpo", "trl": {"num_generation": 4}}, "trl.num_generation", "num_generations"),
-        ({"lr_groups": [{"nmae": "a", "lr": 1}]}, "lr_groups.0.nmae", "name"),
+        ({"role_boundaries": [{"rloe": "a", "end": "b"}]}, "role_boundaries.0.rloe", "role"),
         ({"peft": {"loftq_config": {"loftq_bit": 4}}}, "peft.loftq_config.loftq_bit", "loftq_bits"),
     ],
 )

@@ -121,6 +121,8 @@ def test_keys_are_found_by_name_and_by_meaning_those_that_are_read_first():
     assert [row.key for row, state in rows_like("warmup") if state == "read"] == [
         "warmup_steps",
         "warmup_ratio",
+        "lr_quadratic_warmup",
+        "jagged_restart_warmup_steps",
     ]
     assert "lora_dropout" in {row.key for row, _ in rows_like("dropout")}
     states = [state for _, state in rows_like()]

@@ -34,8 +34,6 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {},
         {
             **smallrun.LORA,
-            "lora_target_linear": None,
-            "lora_target_modules": ["embed_tokens", "q_proj", "down_proj"],
             "loraplus_lr_ratio": 4.0,
         },
     ),
@@ -116,6 +114,7 @@ TRACKED = dict.fromkeys(
 """Every tracker: its process is started with what is read for it, and no service is here."""
 
 NOT_HERE = {
+    "loraplus_lr_embedding": "only an adapter of embeddings learns at it",
     "datasets[].name": "only a data set of the hub has one",
     "datasets[].revision": "only a data set of the hub has one",
     "revision_of_model": "only a model of the hub has one",
