@@ -97,10 +97,10 @@ def test_judged_answers_say_whether_they_are_wanted(prepare: Any) -> None:
 
 
 def test_one_kind_of_label_alone_is_told(prepare: Any) -> None:
-    code, out, _ = prepare(JUDGED[:1], rl="kto")
+    code, out, _ = prepare(JUDGED[:1], kind="kto")
     assert code == 0
     assert "1 x one-class: all 1 answers are wanted: without unwanted ones" in out
-    _, out, _ = prepare(JUDGED[1:], rl="kto")
+    _, out, _ = prepare(JUDGED[1:], kind="kto")
     assert "all 1 answers are unwanted: without wanted ones" in out
 
 
