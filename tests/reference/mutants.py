@@ -41,8 +41,8 @@ USUAL = [
     Mutant(
         "no shift",
         "data/collate.py",
-        "targets[start : end - 1] = sample.input_ids[1:]",
-        "targets[start : end - 1] = sample.input_ids[:-1]",
+        "targets[start : end - 1] = document.input_ids[1:]",
+        "targets[start : end - 1] = document.input_ids[:-1]",
     ),
     Mutant(
         "eos not trained",
@@ -105,14 +105,16 @@ USUAL = [
         "engine/evaluate.py",
         """\
             totals[name] = totals.get(name, 0.0) + weight
-        for batch in microbatches:
+        here = (run.shard(batch.to(run.device)) for batch in microbatches)
+        for batch in informed(run.policy, run.objective, here, None):
             run.report.look_up()
-            add(sums, run.objective.loss(run.policy, run.shard(batch.to(run.device))))
+            add(sums, run.objective.loss(run.policy, batch))
 """,
         """\
             totals[name] = totals.get(name, 0.0) + 1.0
-        for batch in microbatches:
-            loss = run.objective.loss(run.policy, run.shard(batch.to(run.device)))
+        here = (run.shard(batch.to(run.device)) for batch in microbatches)
+        for batch in here:
+            loss = run.objective.loss(run.policy, batch)
             sums.losses["tokens"] = sums.losses.get("tokens", 0) + loss.sums["tokens"] / weight
 """,
         layout="unpacked, accumulation 1",
@@ -135,7 +137,7 @@ FURTHER = [
     ),
     Mutant(
         "eos not appended",
-        "data/render.py",
+        "data/pieces.py",
         "return [*closing, eos]",
         "return closing",
     ),
@@ -148,8 +150,8 @@ FURTHER = [
     Mutant(
         "only the last micro-batch",
         "engine/step.py",
-        "for batch in microbatches:",
-        "for batch in microbatches[-1:]:",
+        "for batch in self._ready(microbatches):",
+        "for batch in self._ready(microbatches[-1:]):",
     ),
     Mutant(
         "gradients of the step before stay",
@@ -160,14 +162,14 @@ FURTHER = [
     Mutant(
         "warm-up starts above 0",
         "optim/schedules.py",
-        "return step / max(1, self.warmup) if step < self.warmup else None",
-        "return (step + 1) / max(1, self.warmup) if step < self.warmup else None",
+        "return (step / max(1, self.warmup)) **",
+        "return ((step + 1) / max(1, self.warmup)) **",
     ),
     Mutant(
         "no decay on the embedding",
         "optim/groups.py",
-        "embeddings.parameters[name] = parameter",
-        "plain.parameters[name] = parameter",
+        'kind = "embeddings" if is_table else "decayed"',
+        'kind = "plain" if is_table else "decayed"',
         kind="full",
     ),
     Mutant(

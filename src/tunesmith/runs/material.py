@@ -59,7 +59,7 @@ class Material:
     def _note(self) -> str:
         if self.windows is not None:
             return "the first window of a stream"
-        return self.estimate.note if self.estimate else ""
+        return (self.estimate.note if self.estimate else "") or self.ledger.dropped()
 
     def facts(self, environment: Environment) -> Facts:
         """What a plan is made from."""
