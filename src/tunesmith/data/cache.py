@@ -114,13 +114,13 @@ class SampleWriter:
             _lists(n_runs, starts.astype("<i4")),
             _lists(n_runs, ends.astype("<i4")),
             _lists(n_runs, weights.astype("<f8")),
-            pa.array([strip.source for strip in self._pending], pa.string()),
+            _texts([strip.source for strip in self._pending]),
         ]
         writer = self._open()
         if self._kind != "tokens":
             sizes = np.array([size for strip in self._pending for size in strip.sizes], "<i4")
             columns.append(_lists((len(strip.sizes) for strip in self._pending), sizes))
-            columns.append(pa.array([strip.label for strip in self._pending], pa.bool_()))
+            columns.append(_verdicts([strip.label for strip in self._pending]))
         self._batch_starts.append(len(self.lengths) - len(self._pending))
         writer.write_batch(pa.record_batch(columns, names=_names(columns)))
         self._pending = []
@@ -131,10 +131,36 @@ def _names(columns: Sequence[Any]) -> list[str]:
     return [field.name for field in (*_SCHEMA, *_MANY)][: len(columns)]
 
 
+# Columns are made of plain buffers: pyarrow's own ways from Python's values and numpy's arrays
+# import pandas first, which costs more than all the rest of writing.
+
+
 def _lists(lengths: Iterable[int], values: NDArray[Any]) -> Any:
     """The values as lists of these lengths, one after the other."""
-    offsets = np.array([0, *lengths], dtype=np.int64)
-    return pa.LargeListArray.from_arrays(np.cumsum(offsets), values)
+    offsets = np.cumsum(np.array([0, *lengths], dtype=np.int64))
+    kind = pa.from_numpy_dtype(values.dtype)
+    flat = pa.Array.from_buffers(kind, len(values), [None, _buffer(values)])
+    return pa.Array.from_buffers(
+        pa.large_list(kind), len(offsets) - 1, [None, _buffer(offsets)], children=[flat]
+    )
+
+
+def _texts(texts: Sequence[str]) -> Any:
+    """The texts as one column."""
+    encoded = [text.encode() for text in texts]
+    offsets = np.cumsum(np.array([0, *map(len, encoded)], dtype=np.int32), dtype=np.int32)
+    buffers = [None, _buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(texts), buffers)
+
+
+def _verdicts(labels: Sequence[bool]) -> Any:
+    """The verdicts as one column, a bit each."""
+    bits = np.packbits(np.array(labels, dtype=np.bool_), bitorder="little")
+    return pa.Array.from_buffers(pa.bool_(), len(labels), [None, _buffer(bits)])
+
+
+def _buffer(values: NDArray[Any]) -> Any:
+    return pa.py_buffer(np.ascontiguousarray(values))
 
 
 class PreparedSplit:

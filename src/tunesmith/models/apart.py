@@ -2,7 +2,8 @@
 
 transformers reads tokenizers without torch as well as with it, and imports torch wherever it is
 installed: two thirds of what it takes to start. Preparing data needs nothing else of both, so a
-short-lived process, for which torch is not there, reads the tokenizer and says what it found.
+short-lived process, for which torch is not there, reads the tokenizer and says what it found. Where
+transformers would add nothing to the tokenizer's files, it is not asked either.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tunesmith.config.model import ModelSection
 from tunesmith.config.tokenizer import TokenizerSection
 from tunesmith.errors import TunesmithError
 from tunesmith.log import ROOT, get_logger
+from tunesmith.models.plain_tokenizer import read_plain
 from tunesmith.models.tokenizer_facts import TokenizerFacts, facts_of
 
 log = get_logger(__name__)
@@ -41,6 +43,8 @@ def read_apart(model: ModelSection, tokenizer: TokenizerSection) -> TokenizerFac
     """
     if "torch" in sys.modules or model.base.endswith(".gguf") or model.remote_code is not None:
         return _read(model, tokenizer)
+    if (facts := read_plain(model, tokenizer)) is not None:
+        return facts
     said = _ask(model, tokenizer)
     for level, message in said.get("notices", ()):
         log.log(level, "%s", message)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tunesmith.dist.runtime import cache_dir
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 
@@ -53,12 +54,17 @@ def facts_of(tokenizer: PreTrainedTokenizerFast) -> TokenizerFacts:
 
 def keep_tokenizer(tokenizer: PreTrainedTokenizerFast) -> tuple[Path, str]:
     """The folder in the cache that holds this tokenizer, and the hash of what it does."""
-    digest = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    return keep(tokenizer.backend_tokenizer)
+
+
+def keep(tokenizer: Tokenizer) -> tuple[Path, str]:
+    """The same for one of the tokenizers library."""
+    digest = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
     folder = cache_dir() / "tokenizers" / digest[:32]
     if not (folder / "tokenizer.json").exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-        tokenizer.backend_tokenizer.save(str(partial / "tokenizer.json"))
+        tokenizer.save(str(partial / "tokenizer.json"))
         try:
             partial.rename(folder)
         except OSError:  # another process was faster with the same bytes
