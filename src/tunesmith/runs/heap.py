@@ -10,14 +10,18 @@ from tunesmith.checkpoint.state import TrainState
 from tunesmith.engine.run import Run
 
 
-def give_back() -> None:
+def give_back(*, cycles: bool = False) -> None:
     """Return what the C library keeps of freed memory; where it cannot be asked, nothing happens.
 
     Between pieces that live on, glibc keeps what was freed for the next that asks. What loading and
-    probing leave behind would lie there until the end of the run.
+    probing leave behind would lie there until the end of the run. ``cycles`` looks for pieces that
+    hold each other as well: some tenths of a second, so once, and not after every probe.
     """
-    gc.collect()
-    _trim()
+    if cycles:
+        gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 class GivesBack:
@@ -25,14 +29,8 @@ class GivesBack:
 
     def evaluated(self, run: Run, state: TrainState, result: Mapping[str, float]) -> None:
         """Held-out data was looked at."""
-        _trim()
+        give_back()
 
     def saved(self, run: Run, state: TrainState) -> None:
         """A checkpoint was written."""
-        _trim()
-
-
-def _trim() -> None:
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+        give_back()

@@ -100,7 +100,7 @@ def train(
             _tell_reset(saved, output_dir, watchers)
             watchers.stage("train")
             stop.end_if_asked()
-            give_back()
+            give_back(cycles=True)
             state = _fit(assembled, output_dir, watchers)
             watchers.stage("export")
             give_back()
@@ -146,7 +146,8 @@ def preflight(
 
     def tell(finding: Finding) -> None:
         watchers.probed(finding)
-        give_back()  # or each probe would begin above what the one before took
+        if not finding.skipped:
+            give_back()  # or each probe would begin above what the one before took
 
     return probe(subject, skip=plan.config.preflight.skip, tell=tell)
 
