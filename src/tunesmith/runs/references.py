@@ -64,7 +64,9 @@ def with_reference(
         return objective, {}
     has_own = sources.has_adapter and not section.separate_reference
     if not section.precompute_reference:
-        return Referenced(objective, adapter_off if has_own else FrozenCopy(sources.load(), policy)), {}
+        return Referenced(
+            objective, adapter_off if has_own else FrozenCopy(sources.load(), policy)
+        ), {}
     _refuse_unknowable(material, sources)
     live: Reference = adapter_off if sources.has_adapter else itself
     asked = live if sources.has_adapter or sources.is_start else FrozenCopy(sources.load(), policy)

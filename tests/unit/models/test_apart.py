@@ -86,10 +86,32 @@ def test_a_process_that_cannot_say_it_is_not_asked_twice(
     assert read_apart(model, section) is here
 
 
-def test_preparing_rows_imports_neither_torch_nor_transformers() -> None:
+def test_preparing_rows_imports_none_of_the_heavy_libraries(folder: Path, tmp_path: Path) -> None:
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["pad_token"] = "<pad>"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"instruction": "Say a", "output": "a"}) + "\n")
+    config = tmp_path / "run.yaml"
+    datasets = [{"path": str(rows), "type": "alpaca", "ds_type": "json"}]
+    config.write_text(json.dumps({"base_model": str(folder), "datasets": datasets}))
     code = (
-        "import sys, tunesmith.runs.preprocess, tunesmith.report.progress, tunesmith.cli.data; "
-        "print(sorted({'torch', 'transformers', 'datasets', 'peft'} & sys.modules.keys()))"
+        "import sys\nfrom tunesmith.cli.data import preprocess\n"
+        f"preprocess.main([{str(config)!r}], standalone_mode=False)\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'peft', 'pandas'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *_, ending, found = done.stdout.splitlines()
+    assert ending == "prepared now"
+    assert found == "[]"
+
+
+def test_workers_import_none_of_them() -> None:
+    code = (
+        "import sys, tunesmith.data.worker\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'peft', 'pandas', 'pyarrow', 'pydantic'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
