@@ -94,7 +94,8 @@ def test_preparing_rows_imports_none_of_the_heavy_libraries(folder: Path, tmp_pa
     rows.write_text(json.dumps({"instruction": "Say a", "output": "a"}) + "\n")
     config = tmp_path / "run.yaml"
     datasets = [{"path": str(rows), "type": "alpaca", "ds_type": "json"}]
-    config.write_text(json.dumps({"base_model": str(folder), "datasets": datasets}))
+    run = {"base_model": str(folder), "learning_rate": 1e-4, "micro_batch_size": 1}
+    config.write_text(json.dumps(run | {"datasets": datasets}))
     code = (
         "import sys\nfrom tunesmith.cli.data import preprocess\n"
         f"preprocess.main([{str(config)!r}], standalone_mode=False)\n"
