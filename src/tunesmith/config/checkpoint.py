@@ -61,7 +61,7 @@ class CheckpointSection(Section):
         None,
         "A checkpoint's folder to go on from.",
         flat="resume_from_checkpoint",
-        readers="tunesmith.runs.train",
+        readers="tunesmith.runs.preflight.answers tunesmith.runs.train",
     )
     auto_resume: bool = key(
         True,

@@ -42,13 +42,13 @@ class DatasetEntry(Section):
         ...,
         "A hub id, file, folder or glob.",
         readers="tunesmith.data.build tunesmith.data.prepare tunesmith.data.sources "
-        "tunesmith.data.windows tunesmith.runs.estimate tunesmith.runs.finish",
+        "tunesmith.data.windows tunesmith.runs.estimate tunesmith.runs.finish tunesmith.runs.sent",
     )
     type: str | InlineFormat | None = key(
         None,
         "The format's name, or a mapping of fields and formats; `chat_template` when left out.",
-        readers="tunesmith.data.build tunesmith.data.formats.load "
-        "tunesmith.data.formats.options tunesmith.data.sources tunesmith.runs.prepare",
+        readers="tunesmith.data.formats.load tunesmith.data.formats.options "
+        "tunesmith.data.sources tunesmith.runs.prepare",
     )
     name: str | None = key(None, "The hub data set's configuration.", readers="tunesmith.data.hub")
     split: str | None = key(
@@ -310,7 +310,7 @@ class DataSection(Section):
         "The data sets to train on.",
         flat="datasets",
         readers="tunesmith.data.prepare tunesmith.runs.finish tunesmith.runs.preflight.source_rows "
-        "tunesmith.runs.prepare tunesmith.runs.request tunesmith.runs.streams",
+        "tunesmith.runs.prepare tunesmith.runs.request tunesmith.runs.sent tunesmith.runs.streams",
     )
     test_datasets: tuple[DatasetEntry, ...] = key(
         (),

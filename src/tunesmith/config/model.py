@@ -34,7 +34,7 @@ class ModelSection(Section):
         ...,
         "The base model: a hub id, a local folder, or a `.gguf` file (dequantised at load).",
         flat="base_model",
-        readers="tunesmith.models.source",
+        readers="tunesmith.models.source tunesmith.runs.sent",
     )
     config_path: str | None = key(
         None,

@@ -100,7 +100,7 @@ def test_the_tables_know_each_default_that_is_not_none(reference):
         rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     on = {row["path"] for row in rows if row["default"] == "true"} & set(unbuilt_keys())
     # Blocks and plugins of which the key itself says that they are wanted.
-    by_themselves = {"dense_mixer", "nemo_gym_enabled", "use_swanlab"}
+    by_themselves = {"dense_mixer", "nemo_gym_enabled"}
     parameters = {"generation_do_sample", "lm_eval_post_train"}
     assert len(on) > 8
     assert {key for key in on if unbuilt_keys()[key].off is not True} == by_themselves | parameters
