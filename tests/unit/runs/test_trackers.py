@@ -106,7 +106,7 @@ def test_a_tracker_hears_no_secret(run, faked, monkeypatch, ground, tmp_path):
     [
         ("Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B"),
         ("gpt2", "gpt2"),
-        ("/home/me/models/mine", "mine"),
+        ("/models/mine", "mine"),
         ("./data/rows.jsonl", "rows.jsonl"),
         ("s3://key:secret@bucket/a/rows.jsonl", "rows.jsonl"),
         ("https://host/rows.jsonl?token=secret", "rows.jsonl"),
