@@ -43,6 +43,9 @@ from tunesmith.runs.plan import RunPlan
 from tunesmith.runs.preflight.probe import Finding
 from tunesmith.runs.watchers import Watchers, told_to
 
+FORECASTS = ("memory_gib", "disk_gib")
+"""What a plan reckons from nearly every key; they have tests of their own."""
+
 Seen = dict[str, Any]
 """Observations by name, comparable with ``==``."""
 
@@ -105,7 +108,8 @@ class Watch:
         self.seen["run.probes"][finding.name] = "left out" if finding.skipped else "ok"
 
     def _planned(self, plan: RunPlan, material: Material) -> None:
-        self.seen |= {f"plan.{name}": choice.value for name, choice in plan.chosen()}
+        chosen = ((name, choice) for name, choice in plan.chosen() if name not in FORECASTS)
+        self.seen |= {f"plan.{name}": choice.value for name, choice in chosen}
         self.seen |= see_data(material)
 
     def run_started(self, run: Run, state: TrainState) -> None:
