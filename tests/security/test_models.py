@@ -21,6 +21,7 @@ from tunesmith.config.model import ModelSection
 from tunesmith.config.tokenizer import TokenizerSection
 from tunesmith.errors import ExitCode, ModelError, TunesmithError
 from tunesmith.models.load import load_model, read_config
+from tunesmith.models.screen import screen
 from tunesmith.models.source import locate
 from tunesmith.models.tokenizer import load_tokenizer
 
@@ -111,7 +112,23 @@ HARMLESS: Mapping[str, Callable[[Path], None]] = {
         b / "config.json", _name_or_path="some/base", _model_name_or_path="Some 135M Mix1"
     ),
     "any words": lambda b: change(
-        b / "config.json", _remark="made by hand, twice", kernel_initializer="uniform"
+        b / "config.json",
+        _remark="made by hand, twice",
+        _source="https://models.example/a",
+        _conversion={"^a": "model/x"},
+        reference_implementation="https://code.example/a",
+        kernel_initializer="uniform",
+        training_script="train.py",
+    ),
+    "files of Python as labels and prefixes": lambda b: change(
+        b / "config.json",
+        num_labels=1,
+        id2label={"0": "main.py"},
+        label2id={"main.py": 0},
+        task_specific_params={"complete": {"prefix": "run.py"}},
+    ),
+    "a tokenizer's model": lambda b: change(
+        b / "tokenizer_config.json", model_file="tokenizer.model"
     ),
     "any vocabulary": lambda b: change(
         b / "tokenizer_config.json", extra_special_tokens=["<|im_start|>", "<file://a.py>"]
@@ -192,6 +209,10 @@ HOSTILE: Mapping[str, tuple[Callable[[Path], None], str]] = {
         ),
         "chat_template.name",
     ),
+    "a template's name that leads out, as a key": (
+        lambda b: change(b / "tokenizer_config.json", chat_template={"../../a": "x"}),
+        "chat_template.name",
+    ),
     "an adapter beside it": (
         lambda b: change(b / "adapter_config.json", base_model_name_or_path="stranger/other"),
         "adapter_config.json",
@@ -237,6 +258,11 @@ def _forbid_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("AutoConfig", "AutoTokenizer", "AutoModelForCausalLM"):
         monkeypatch.setattr(f"transformers.{name}.from_pretrained", read)
+
+
+def test_templates_of_no_form_are_left_to_the_library(base: Path) -> None:
+    change(base / "tokenizer_config.json", chat_template=["x"])
+    screen(base, "stranger/model")
 
 
 # --- paths ----------------------------------------------------------------------------------------

@@ -43,8 +43,9 @@ PLACES: dict[str, dict[str, Any]] = {
     },
     "mlflow_tracking_uri": {"mlflow_tracking_uri": f"https://me:{SECRET}@mlflow.example"},
     "output_dir": {"output_dir": f"az://c/a?sig={SECRET}"},
-    "wandb_name": {"wandb_name": "hf_" + SECRET.replace("-", "")},
-    "hub_model_id": {"hub_model_id": "sk-proj-" + SECRET},
+    "wandb_name": {"wandb_name": "hf_" + 2 * SECRET.replace("-", "")},
+    "hub_model_id": {"hub_model_id": f"sk-proj-{SECRET}_{SECRET}_{SECRET}"},
+    "wandb_entity": {"wandb_entity": "sk-" + 2 * SECRET.replace("-", "")},
     "unknown_key": {"unknown_key": "ghp_" + 2 * SECRET.replace("-", "")},
 }
 """Where a secret stands -> the keys that hold it."""
@@ -57,6 +58,17 @@ FINE: dict[str, dict[str, Any]] = {
         "datasets": [{**DATA[0], "path": "hf://datasets/a/b@main/c.json"}]
     },
     "an address with a query": {"datasets": [{**DATA[0], "path": "https://h.example/a?version=2"}]},
+    "a user of ssh": {"datasets": [{**DATA[0], "path": "ssh://git@github.com/x"}]},
+    "names that begin like tokens": {
+        "base_model": "/data/hf_llama3instructft8b",
+        "datasets": [
+            {"path": "wikipedia-sk-articles-filtered-v2", "type": "chat_template"},
+            {"path": "data/sk-learn-questions-2024.jsonl", "type": "chat_template"},
+            {"path": "sk-or-cz-translations-v2", "type": "chat_template"},
+        ],
+    },
+    "a template's own word": {"chat_template_kwargs": {"session_token": "<|session|>"}},
+    "a number": {"secret_ratio": 0.4},
     "nothing": {"comet_api_key": None},
     "a commit": {"base_model": "a/b", "revision_of_model": "0123456789abcdef" * 2 + "01234567"},
 }

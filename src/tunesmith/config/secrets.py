@@ -24,17 +24,24 @@ _NAME = re.compile(
     r"|(auth|hub|hf|access|api|bearer|refresh|session|wandb|github)_?token",
     re.IGNORECASE,
 )
-_NO_SECRETS = frozenset({"special_tokens", "tokens", "added_tokens_overrides", "secrets"})
+_NO_SECRETS = frozenset(
+    {"special_tokens", "tokens", "added_tokens_overrides", "chat_template_kwargs", "secrets"}
+)
 """Blocks of other tokens, and the list of names under which a cloud keeps its secrets."""
 
 _TOKEN = re.compile(
-    r"\b(hf_[A-Za-z0-9]{16,}|sk-[\w-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"
-    r"|glpat-[\w-]{16,}|A[KS]IA[0-9A-Z]{16}|xox[abprs]-[\w-]{10,}|AIza[\w-]{30,}"
-    r"|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.)"
+    r"(?<![\w-])(hf_[A-Za-z0-9]{30,}|sk-[A-Za-z0-9]{32,}"
+    r"|sk-(proj|svcacct|admin|ant|or)-(?=[\w-]*[0-9])(?=[\w-]*[A-Za-z])[\w-]{40,}"
+    r"|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{40,}|glpat-[\w-]{20,}|A[KS]IA[0-9A-Z]{16}\b"
+    r"|xox[abprs]-[\w-]{10,}|AIza[\w-]{30,}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.)"
 )
+"""As long as the services make them: names of models and data sets begin alike, and are shorter."""
+
 _USER = re.compile(r"\b([a-z][a-z0-9+.-]*)://([^/?#\s@]*)@", re.IGNORECASE)
-_CONTAINERS = frozenset({"abfs", "abfss", "wasb", "wasbs", "az", "adl"})
-"""Here a container's name stands before the @."""
+_NAMED = frozenset(
+    {"abfs", "abfss", "wasb", "wasbs", "az", "adl", "ssh", "git+ssh", "sftp", "rsync", "hdfs"}
+)
+"""Here a container's or a user's name stands before the @; elsewhere it may be a token."""
 
 _SIGNED = re.compile(
     r"://\S*[?&](x-amz-signature|x-goog-signature|sig|signature|token|access_token|api_?key|key"
@@ -89,10 +96,10 @@ def _secrets(value: Any, path: Path) -> Iterator[Found]:
     elif isinstance(value, list):
         for number, inner in enumerate(value):
             yield from _secrets(inner, (*path, number))
-    elif path and value not in (None, "") and not isinstance(value, bool):
+    elif path and value and isinstance(value, str):
         if _is_named(path):
             yield Found(path, "a secret", is_key=isinstance(path[-1], str))
-        elif isinstance(value, str) and (what := _what(value)) is not None:
+        elif (what := _what(value)) is not None:
             yield Found(path, what, is_key=False)
 
 
@@ -106,7 +113,7 @@ def _what(text: str) -> str | None:
     if _TOKEN.search(text):
         return "an access token"
     for scheme, user in _USER.findall(text):
-        if ":" in user or scheme.lower() not in _CONTAINERS:
+        if ":" in user or scheme.lower() not in _NAMED:
             return "an address with a name or password in it"
     return "an address with a signature in it" if _SIGNED.search(text) else None
 

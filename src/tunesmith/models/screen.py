@@ -36,11 +36,23 @@ _READ = (
 """What libraries open in such a folder, by name."""
 
 _MAX_BYTES = 16 << 20
-_VOCABULARY = ("added_tokens_decoder", "additional_special_tokens", "extra_special_tokens")
-"""Blocks of texts that may be any."""
+_FREE = frozenset(
+    {
+        *("added_tokens_decoder", "additional_special_tokens", "extra_special_tokens"),
+        *("id2label", "label2id", "task_specific_params"),
+    }
+)
+"""Blocks of texts that may be any: words of a vocabulary, names of classes, settings of tasks."""
 
-_FREE = "name_or_path"
-"""The end of keys that say what a model was made from; nothing is fetched by them."""
+_STEERS = re.compile(r"(attn|attention|experts?)_implementation|kernel")
+"""Parts of keys by which libraries choose kernels. Other hidden keys are notes of those who wrote
+the model, such as where it came from."""
+
+_LEADS = ("_repo", "_repo_id", "_repository", "_module", "_file", "_files")
+"""Ends of hidden keys that a loader of parts would have."""
+
+_CODE_KEYS = ("_file", "_module", "_code")
+"""Ends of keys under which the name of a file of Python is no note."""
 
 _PLAIN = re.compile(r"[\w|.-]*")
 """A word, as functions of attention are named; a repository, path or address has more than that."""
@@ -182,13 +194,11 @@ def _why_refused(key: tuple[str, ...], value: Any) -> str | None:
         return "would fetch kernels"
     if not isinstance(value, str) or "auto_map" in key:
         return None
-    if last == "model_file" or (value.endswith(".py") and not last.endswith("_token")):
+    if value.endswith(".py") and last.endswith(_CODE_KEYS):
         return "names code to run"
-    steers = any("implementation" in part or "kernel" in part for part in key)
-    if steers and not _PLAIN.fullmatch(value):
+    if any(map(_STEERS.search, key)) and not _PLAIN.fullmatch(value):
         return "names a kernel or a repository"
-    hidden = any(part.startswith("_") for part in key) and not last.endswith(_FREE)
-    if hidden and _ELSEWHERE.search(value):
+    if last.startswith("_") and last.endswith(_LEADS) and _ELSEWHERE.search(value):
         return "names a repository or a path"
     is_file = last in ("transformers_weights", "fast_tokenizer_files", "chat_template.name")
     if is_file and (_ELSEWHERE.search(value) or value.startswith("..")):
@@ -197,19 +207,27 @@ def _why_refused(key: tuple[str, ...], value: Any) -> str | None:
 
 
 def _leaves(value: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every value that holds no others, with its path; texts of a vocabulary are left out."""
+    """Every value that holds no others, with its path; blocks of free texts are left out."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             if name == "chat_template":  # several are written as files of these names
-                for each in inner if isinstance(inner, list) else ():
-                    yield (*key, "chat_template.name"), dict(each).get("name")
-            elif name not in _VOCABULARY:
+                for called in _names(inner):
+                    yield (*key, "chat_template.name"), called
+            elif name not in _FREE:
                 yield from _leaves(inner, (*key, str(name)))
     elif isinstance(value, list):
         for inner in value:
             yield from _leaves(inner, key or ("",))
     else:
         yield key or ("",), value
+
+
+def _names(templates: Any) -> list[Any]:
+    """What several chat templates are called, in either way to write them."""
+    if isinstance(templates, Mapping):
+        return list(templates)
+    listed = templates if isinstance(templates, list) else []
+    return [each.get("name") for each in listed if isinstance(each, Mapping)]
 
 
 def read_object(path: Path) -> dict[str, Any]:
