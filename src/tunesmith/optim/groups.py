@@ -18,6 +18,10 @@ UNDECAYED_NAMES = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm
 """Names (in lower case) that are never decayed, by transformers' rule."""
 
 
+Key = tuple[str, str, float]
+"""The label of a group's own rate, "" for the common one; its kind; and the peak rate."""
+
+
 @dataclass(frozen=True, slots=True)
 class ParamGroup:
     """Parameters by name that share a peak rate and a decay."""
@@ -41,11 +45,15 @@ def build_groups(module: nn.Module, section: OptimSection) -> list[ParamGroup]:
         section = section.model_copy(update={"loraplus_ratio": None})
     norms = prefixes_of(module, nn.LayerNorm)
     tables = prefixes_of(module, nn.Embedding)
-    found = {
-        kind: ParamGroup(kind, {}, section.learning_rate, section.weight_decay, is_embedding=table)
-        for kind, table in (("decayed", False), ("embeddings", True))
+    common = section.learning_rate
+    found: dict[Key, ParamGroup] = {
+        ("", kind, common): ParamGroup(kind, {}, common, decay, is_embedding=kind == "embeddings")
+        for kind, decay in (
+            ("decayed", section.weight_decay),
+            ("embeddings", section.weight_decay),
+            ("plain", 0.0),
+        )
     }
-    found["plain"] = ParamGroup("plain", {}, section.learning_rate, 0.0)
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -54,9 +62,10 @@ def build_groups(module: nn.Module, section: OptimSection) -> list[ParamGroup]:
         if is_decayed(name, norms):
             kind = "embeddings" if is_table else "decayed"
         label, rate = rate_of(name, parameter, section, is_table=is_table)
-        key = f"{label} {kind}".strip()
+        key = (label, kind, rate)
         if key not in found:
-            found[key] = replace(found[kind], name=key, parameters={}, rate=rate)
+            full = f"{label} {kind}".strip()
+            found[key] = replace(found["", kind, common], name=full, parameters={}, rate=rate)
         found[key].parameters[name] = parameter
     _require_members(section, found)
     return [group for group in found.values() if group.parameters]
@@ -87,14 +96,14 @@ def rate_of(
     return "", section.learning_rate
 
 
-def _require_members(section: OptimSection, found: Mapping[str, ParamGroup]) -> None:
+def _require_members(section: OptimSection, found: Mapping[Key, ParamGroup]) -> None:
     if not any(group.parameters for group in found.values()):
         raise ModelError(
             "no parameter of the model trains",
             hint="set `adapter`, or unfreeze some parameters",
         )
     for group in section.rate_groups:
-        if not any(key.startswith(f"{group.name} ") for key in found):
+        if not any((label, rate) == (group.name, group.lr) for label, _, rate in found):
             raise ModelError(
                 f"no trained parameter is in the group `{group.name}` of `lr_groups`",
                 hint=f"{', '.join(group.modules)}: none stands in the name of a parameter that "

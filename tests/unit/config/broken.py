@@ -184,6 +184,16 @@ ASKED: list[Case] = [
         "lr_groups",
     ),
     (
+        {
+            "lr_groups": [
+                {"name": "a", "modules": ["q_proj"], "lr": 1},
+                {"name": "a", "modules": ["k_proj"], "lr": 2},
+            ]
+        },
+        "conflict",
+        "lr_groups",
+    ),
+    (
         {**LORA, "peft_layers_to_transform": [1], "unfrozen_parameters": ["lm_head"]},
         "conflict",
         "unfrozen_parameters",

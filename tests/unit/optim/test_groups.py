@@ -166,6 +166,20 @@ def test_the_first_group_learns_at_the_common_rate():
     assert len({group.name for group in built}) == len(built)
 
 
+@pytest.mark.parametrize("name", ["own", "mlp"])
+def test_groups_of_one_name_keep_their_rates(name):
+    """A name may be that of a rate for embeddings, too."""
+    groups = (
+        RateGroup(name=name, modules=("lm_head",), lr=1e-4),
+        RateGroup(name=name, modules=("mlp",), lr=1e-5),
+    )
+    model = LlamaForCausalLM(LlamaConfig(**SIZES))
+    found = rates(model, rate_groups=groups, embedding_rate=1e-6)
+    assert found["lm_head.weight"] == (1e-4, 0.1)
+    assert found["model.layers.1.mlp.down_proj.weight"] == (1e-5, 0.1)
+    assert found["model.embed_tokens.weight"] == (1e-6, 0.1)
+
+
 def test_a_group_without_parameters_is_refused():
     groups = (RateGroup(name="none", modules=("mpl",), lr=1e-4),)
     with pytest.raises(ModelError, match="no trained parameter is in the group `none`"):
