@@ -15,9 +15,10 @@ from tunesmith.engine.evaluate import evaluate as evaluate_stream
 from tunesmith.errors import ExitCode, RunError
 from tunesmith.models.state import fill_adapter
 from tunesmith.patches.patch import applied
-from tunesmith.runs.assemble import assemble
+from tunesmith.runs.assemble import Around, assemble
 from tunesmith.runs.plan import make_plan
 from tunesmith.runs.prepare import prepare
+from tunesmith.runs.references import HELD_OUT
 
 
 def evaluate(
@@ -44,7 +45,8 @@ def evaluate(
         material = replace(material, base=trained, began_from=material.base)
     try:
         with applied(plan.patches.patches):
-            run = assemble(plan, material, mesh).run
+            around = Around(splits=(HELD_OUT,), progress=progress)
+            run = assemble(plan, material, mesh, around=around).run
             if folder is not None and is_adapter:
                 fill_adapter(run.policy, read_weights(folder, ADAPTER))
             return evaluate_stream(run)

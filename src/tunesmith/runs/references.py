@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from functools import cache
 
 from transformers import PreTrainedModel
 
 from tunesmith.config.adapters import AdaptersSection
+from tunesmith.data.build import Progress
 from tunesmith.data.known import KnownReference
 from tunesmith.errors import ConfigError
 from tunesmith.models.policy import Policy
+from tunesmith.models.source import LocatedModel
 from tunesmith.objectives.objective import Objective
 from tunesmith.objectives.reference import FrozenCopy, Reference, Referenced, adapter_off, itself
 from tunesmith.runs.beforehand import ask_beforehand, recipe_of
@@ -21,19 +24,31 @@ from tunesmith.runs.plan import RunPlan
 Known = dict[str, KnownReference]
 """By split, what a reference said of its rows beforehand."""
 
+TRAIN, HELD_OUT = "train", "held_out"
+"""The splits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Where a reference can be taken from.
 
-    ``load`` gives the base once more. ``has_adapter``: the policy without it is the base.
-    ``is_start``: the policy itself still is. ``from_base``: it is what a folder holds.
+    ``base`` is where it lies, and ``load`` gives it once more. ``has_adapter``: the policy without
+    it is the base. ``is_start``: the policy itself still is. ``from_base``: a folder holds it.
     """
 
+    base: LocatedModel
     load: Callable[[], Policy]
     has_adapter: bool
     is_start: bool
     from_base: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """An objective, with its reference where it has one, and what that said beforehand."""
+
+    objective: Objective
+    known: Known = field(default_factory=dict)
 
 
 def copy_of(
@@ -48,12 +63,19 @@ def copy_of(
 
 
 def with_reference(
-    objective: Objective, plan: RunPlan, material: Material, policy: Policy, sources: Sources
-) -> tuple[Objective, Known]:
-    """The objective, with a reference where it needs one, and what that said beforehand.
+    objective: Objective,
+    plan: RunPlan,
+    material: Material,
+    policy: Policy,
+    sources: Sources,
+    splits: Collection[str],
+    progress: Progress,
+) -> Compared:
+    """The objective, with a reference where it needs one, and what that said of the ``splits``.
 
-    Asked beforehand, a second model is let go of before the first step; the batches of probes,
-    which run before it, are then compared with the policy as it is.
+    Asked beforehand, a second model is let go of before the first step, and is not loaded where
+    all answers are kept; batches of probes that are in no split are compared with the policy as it
+    is.
 
     Raises:
         ConfigError: what the reference says cannot be kept: of a stream, or of a module without a
@@ -61,23 +83,29 @@ def with_reference(
     """
     section = plan.config.objective
     if not objective.needs_reference:
-        return objective, {}
+        return Compared(objective)
     has_own = sources.has_adapter and not section.separate_reference
     if not section.precompute_reference:
-        return Referenced(
-            objective, adapter_off if has_own else FrozenCopy(sources.load(), policy)
-        ), {}
+        reference = adapter_off if has_own else FrozenCopy(sources.load(), policy)
+        return Compared(Referenced(objective, reference))
     _refuse_unknowable(material, sources)
     live: Reference = adapter_off if sources.has_adapter else itself
-    asked = live if sources.has_adapter or sources.is_start else FrozenCopy(sources.load(), policy)
-    splits = {"train": (material.train, plan.train_order)}
+
+    @cache
+    def asked() -> Referenced:
+        is_base = sources.has_adapter or sources.is_start
+        return Referenced(objective, live if is_base else FrozenCopy(sources.load(), policy))
+
+    recipe = recipe_of(plan, sources.base)
+    found = {TRAIN: (material.train, plan.train_order)}
     if material.held_out is not None:
-        splits["held_out"] = (material.held_out, plan.held_out_order)
+        found[HELD_OUT] = (material.held_out, plan.held_out_order)
     known = {
-        name: ask_beforehand(split, order, Referenced(objective, asked), policy, recipe_of(plan))
-        for name, (split, order) in splits.items()
+        name: ask_beforehand(split, order, asked, policy, recipe, progress)
+        for name, (split, order) in found.items()
+        if name in splits
     }
-    return Referenced(objective, live), known
+    return Compared(Referenced(objective, live), known)
 
 
 def _refuse_unknowable(material: Material, sources: Sources) -> None:

@@ -24,7 +24,7 @@ from tunesmith.engine.run import Run
 from tunesmith.engine.signals import StopFlag, listening
 from tunesmith.errors import ExitCode, RunError
 from tunesmith.patches.patch import applied
-from tunesmith.runs.assemble import Assembled, assemble
+from tunesmith.runs.assemble import Around, Assembled, assemble
 from tunesmith.runs.finish import finish
 from tunesmith.runs.folder import (
     AS_IT_WAS,
@@ -89,13 +89,18 @@ def train(
                 material,
                 mesh,
                 saved=saved,
-                callbacks=(recorder, GivesBack(), *watchers.callbacks),
-                stop=stop,
                 model=model,
+                around=Around(
+                    callbacks=(recorder, GivesBack(), *watchers.callbacks),
+                    stop=stop,
+                    progress=watchers.preparing,
+                ),
             )
             require_room(assembled.run)
             proven = not (saved is None or consent.accepted or plan.config.checkpoint.resume_from)
-            findings = [] if proven else preflight(assembled, plan, material, watchers)
+            findings = []
+            if not proven:
+                findings = preflight(assembled, plan, material, watchers, trains=True)
             write_records(plan, material, findings, output_dir)
             _tell_reset(saved, output_dir, watchers)
             watchers.stage("train")
@@ -118,14 +123,19 @@ def check(plan: RunPlan, material: Material, mesh: Mesh, watchers: Watchers) -> 
     """
     with applied(plan.patches.patches), switched(plan):
         watchers.stage("load")
-        assembled = assemble(plan, material, mesh)
+        assembled = assemble(plan, material, mesh, around=Around(progress=watchers.preparing))
         return preflight(assembled, plan, material, watchers)
 
 
 def preflight(
-    assembled: Assembled, plan: RunPlan, material: Material, watchers: Watchers
+    assembled: Assembled,
+    plan: RunPlan,
+    material: Material,
+    watchers: Watchers,
+    *,
+    trains: bool = False,
 ) -> list[Finding]:
-    """Every probe on the assembled run, in no other state afterwards."""
+    """Every probe on the assembled run, in no other state afterwards; ``trains`` if it goes on."""
     watchers.stage("preflight")
     subject = Subject(
         run=assembled.run,
@@ -142,6 +152,7 @@ def preflight(
         base=material.base if assembled.from_base else None,
         given=material.given,
         resumed=assembled.state.step > 0,
+        trains=trains,
     )
 
     def tell(finding: Finding) -> None:

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,8 @@ class Outside:
         try:
             self._waiting.put_nowait(None)
         except queue.Full:  # a line gives up its place
-            self._waiting.get_nowait()
+            with suppress(queue.Empty):  # unless the sender has taken all of them by now
+                self._waiting.get_nowait()
             self._waiting.put_nowait(None)
 
     def wait(self, seconds: float) -> None:

@@ -5,16 +5,20 @@ So DPO begins at the logarithm of two, and KTO at a half.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
+from tunesmith.data.batch import Batch
 from tunesmith.data.collate import collate
 from tunesmith.data.known import REFERENCE
 from tunesmith.data.samples import JudgedSample, PairSample
+from tunesmith.engine.run import Run
 from tunesmith.errors import ProbeError
-from tunesmith.objectives.objective import token_logps
+from tunesmith.objectives.objective import document_lengths, segment_sum, token_logps
 from tunesmith.objectives.reference import Referenced
 from tunesmith.runs.preflight.probe import Subject
 
@@ -26,6 +30,10 @@ SEEN = 512
 
 TOLERANCES = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 2e-2}
 """Of the mean gap of log-probs: what the rounding of another order of sums explains."""
+
+OTHER_START = "an adapter that does not start as nothing needs another reference; report it"
+STALE = "what was kept under `references` in the cache is of another model: delete it there"
+"""What to do where the reference is not the policy."""
 
 
 def probe_answers(subject: Subject) -> str:
@@ -75,23 +83,36 @@ def _reference_gap(subject: Subject) -> float | None:
     Raises:
         ProbeError: it is no rounding.
     """
-    run = subject.run
-    if not isinstance(run.objective, Referenced) or subject.plan.config.checkpoint.resume_from:
+    objective = subject.run.objective
+    if not isinstance(objective, Referenced) or subject.plan.config.checkpoint.resume_from:
         return None
-    largest, where = 0.0, ""
-    for row in subject.excerpts(ROWS, TOKENS):
-        batch = collate([row], index=(0, 0), capacity=TOKENS).to(run.device)
-        run.policy.eval()
-        with torch.no_grad():
-            policy_T = token_logps(run.policy, batch)
-            reference_T = run.objective.asked(run.policy, batch).targets[REFERENCE]
-        gap = float((policy_T - reference_T).abs().sum()) / row.n_trained
-        if not gap <= largest:
-            largest, where = gap, row.source
+    gaps = [gap for batch in _compared(subject) for gap in _gaps(subject.run, objective, batch)]
+    largest, where = max(gaps, key=lambda gap: (math.isnan(gap[0]), gap[0]))
     if not largest <= TOLERANCES[subject.plan.compute_dtype.value]:
         raise ProbeError(
             f"before the first step the reference is not the policy: {largest:.2g} a token apart",
-            hint="an adapter that does not start as nothing needs another reference; report it",
+            hint=STALE if subject.plan.config.objective.precompute_reference else OTHER_START,
             where=where,
         )
     return largest
+
+
+def _compared(subject: Subject) -> Iterator[Batch]:
+    """Excerpts of a few rows; what was asked beforehand is of whole rows, as the run draws them."""
+    if subject.plan.config.objective.precompute_reference:
+        yield next(subject.run.stream.from_step(0))[0]
+        return
+    for row in subject.excerpts(ROWS, TOKENS):
+        yield collate([row], index=(0, 0), capacity=TOKENS)
+
+
+def _gaps(run: Run, objective: Referenced, batch: Batch) -> list[tuple[float, str]]:
+    """The mean gap a trained token of each document, and the row that it is of."""
+    batch = batch.to(run.device)
+    run.policy.eval()
+    with torch.no_grad():
+        policy_T = token_logps(run.policy, batch)
+        reference_T = objective.asked(run.policy, batch).targets[REFERENCE]
+    apart_N = segment_sum((policy_T - reference_T).abs(), batch.segments)
+    means = (apart_N / document_lengths(batch).clamp(min=1)).tolist()
+    return list(zip(means, batch.sources, strict=True))
