@@ -338,6 +338,12 @@ def test_a_snapshot_of_the_hub_s_cache_is_inside(base: Path, tmp_path: Path) -> 
         shutil.copy(path, blobs / str(number))
         (snapshot / path.name).symlink_to(f"../../blobs/{number}")
     load_all(snapshot)
+    (snapshot / "sub").mkdir()
+    (snapshot / "sub" / "chat_template.jinja").symlink_to("../../../blobs/0")
+    screen(snapshot / "sub", "a/b")
+    (snapshot / "sub" / "tokenizer.json").symlink_to("../../../../ground/base/tokenizer.json")
+    with pytest.raises(ModelError, match="link that leads out"):
+        screen(snapshot / "sub", "a/b")
     (snapshot / "tokenizer.json").unlink()
     (snapshot / "tokenizer.json").symlink_to("../../../ground/base/tokenizer.json")
     assert "link that leads out" in refused(snapshot).message

@@ -165,10 +165,11 @@ def base_folder(finished: Finished, base: str | None = None) -> Path:
     folder = Path(name)
     if not folder.is_dir():
         try:
-            folder = fetch(name, finished.commit)
+            # What is recorded is the commit of the recorded repository alone.
+            folder = fetch(name, None if base else finished.commit)
         except ModelError as error:
             raise RunError(
-                f"the adapter's base model {name} is neither here nor on the hub",
+                f"the adapter's base model is neither here nor on the hub: {error.message}",
                 hint="name its folder with --base-model",
                 where=str(finished.path),
                 exit_code=ExitCode.WRONG_INPUT,

@@ -52,8 +52,8 @@ def preprocess(
 ) -> None:
     """Prepare the data of CONFIG into the cache; show tokens, masks and the ledger.
 
-    Rows of preferences, rewards and prompts are read and shown, although training on them is not
-    built yet; nothing of them is cached.
+    Rows of preferences, rewards and prompts are read and shown as training reads them; nothing of
+    them is cached.
     """
     if against and html is None:
         raise click.UsageError("`--against` needs `--html FILE`.")

@@ -86,7 +86,7 @@ class Ahead(Generic[Made]):
                 SLOW_SECONDS,
                 self._doing(),
             )
-            if not wait([future], STALLED_SECONDS).done:
+            if not wait([future], STALLED_SECONDS - SLOW_SECONDS).done:
                 raise self._stalled(step)
         return future.result()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,14 +25,19 @@ from tunesmith.data.jsonrow import Row, refuse_nul
 from tunesmith.data.records import RowError
 from tunesmith.data.splits import Slice, split_word
 from tunesmith.errors import DataError, ExitCode
+from tunesmith.log import get_logger
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 _ROWS = 512
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 _READERS = frozenset({"arrow", "cache", "csv", "json", "parquet", "text"})
 """The library's readers that are used; others unpickle, unpack, or follow paths in rows."""
+
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,41 +170,64 @@ def open_hub(entry: DatasetEntry, slices: tuple[Slice, ...]) -> SavedRows:
     try:
         with _quiet_retries():
             commit = _commit(entry)
-            builder = _builder(entry, commit)
+            builder = _kept(entry) if commit is None else _builder(entry, commit)
             _screen_builder(entry, builder, commit)
             builder.download_and_prepare()
             splits = builder.as_dataset()
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{entry.path} is neither a file or folder here nor a data set that the hub gives: "
+            f"{entry.path} is neither a file or folder here ({Path(entry.path).absolute()}) nor a "
+            "data set that the hub gives: "
             f"{reason[:300]}",
             hint="correct `path`, `name` or `revision`, or look at the network; `HF_TOKEN` opens "
             "private data sets",
             where=entry.path,
         ) from error
-    return replace(_choose(entry.path, splits, slices), commit=commit)
+    return replace(_choose(entry.path, splits, slices), commit=commit or builder.hash)
 
 
 def _commit(entry: DatasetEntry) -> str | None:
     """The commit that the entry's revision is now; None without a connection, where what was
     fetched before is used.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, utils
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     try:
         return HfApi().dataset_info(entry.path, revision=entry.revision).sha
     except OfflineModeIsEnabled:
         return None
+    except utils.httpx.TransportError as error:  # type: ignore[attr-defined]
+        log.warning("notice: the hub cannot be reached (%s)", error)
+        return None
 
 
-def _builder(entry: DatasetEntry, commit: str | None) -> Any:
+def _kept(entry: DatasetEntry) -> Any:
+    """What reads the data set that was fetched before; its ``hash`` is the commit.
+
+    Raises:
+        ValueError: none was fetched, or the latest is not of the commit that the entry names.
+    """
+    from datasets.packaged_modules.cache.cache import Cache
+
+    name = entry.path.rpartition("/")[2]
+    words = {"config_name": entry.name, "data_files": entry.data_files}
+    try:
+        builder = Cache(repo_id=entry.path, dataset_name=name, version="auto", hash="auto", **words)
+    except ValueError as error:
+        raise ValueError(f"without a connection to the hub: {error}") from error
+    if _COMMIT.fullmatch(entry.revision or "") and builder.hash != entry.revision:
+        raise ValueError(f"without a connection, and what was fetched is of {builder.hash}")
+    return builder
+
+
+def _builder(entry: DatasetEntry, commit: str) -> Any:
     """What the library would read the data set with; nothing is read yet."""
     from datasets import load_dataset_builder
 
     return load_dataset_builder(
-        entry.path, name=entry.name, revision=commit or entry.revision, data_files=entry.data_files
+        entry.path, name=entry.name, revision=commit, data_files=entry.data_files
     )
 
 

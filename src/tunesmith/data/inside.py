@@ -31,6 +31,8 @@ def why_outside(folder: Path, name: object) -> str | None:
 
 def _roots(folder: Path) -> list[Path]:
     root = folder.resolve()
-    blobs = root.parent.parent / "blobs"
-    is_snapshot = root.parent.name == "snapshots" and not blobs.is_symlink()
-    return [root, blobs] if is_snapshot else [root]
+    for snapshot in (root, *root.parents):
+        if snapshot.parent.name == "snapshots":
+            blobs = snapshot.parent.parent / "blobs"
+            return [root] if blobs.is_symlink() else [root, blobs]
+    return [root]

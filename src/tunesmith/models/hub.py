@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub import utils as hub_utils
+from huggingface_hub.errors import HFValidationError
 
 from tunesmith.errors import ModelError
 
@@ -17,6 +18,9 @@ SETTINGS = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
 """The same without weights."""
 
 CODE = ("*.py",)
+
+_HTTP_ERROR: type[Exception] = hub_utils.httpx.HTTPError  # type: ignore[attr-defined]
+"""Exported for whichever client library the hub's is built on; mypy sees no such export."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -36,7 +40,7 @@ def fetch(
         raise missing(name, "no such folder, and it is no hub id either", where)
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except (_HTTP_ERROR, HFValidationError, OSError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         reason = f"no such folder, and the hub does not give it: {first_line}"
         raise missing(name, reason, where) from error
