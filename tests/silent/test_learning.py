@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
+from transformers import AutoModelForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from tests.silent.attempts import wrap
-from tests.smallrun import full
+from tests.smallrun import full, keys
 from tunesmith.config.environment import Environment
+from tunesmith.config.preflight import ProbeName
+from tunesmith.config.read import load
 from tunesmith.engine import step
+from tunesmith.launch import local
 from tunesmith.models import adapters
 from tunesmith.runs import assemble
+from tunesmith.runs.watchers import Watchers
 
 # --- row 25: accumulation changes loss and gradient -----------------------------------------------
 
@@ -109,6 +116,32 @@ def test_a_library_that_computes_otherwise_since_it_was_upgraded(attempts, monke
         **quick,
         output_dir="after",
     )
+
+
+def test_the_same_versions_are_never_blamed(attempts, monkeypatch):
+    quick = {"preflight_skip": ["isolation", "invariance", "resume", "export"], "max_steps": 1}
+    assert attempts.train(**quick, output_dir="before").trained
+
+    def shifted(real, self, hidden):
+        return real(self, hidden) * 1.02
+
+    wrap(monkeypatch, LlamaRMSNorm, "forward", shifted)
+    told = attempts.train(**quick, output_dir="after")
+    assert told.trained, told.text
+    assert "under the same versions" in told.text
+
+
+def test_only_a_run_that_trains_keeps_its_first_rows(attempts):
+    """A model that was handed in is no base's, and a rehearsal leaves nothing behind."""
+    others = [name for name in get_args(ProbeName) if name != "upgrade"]
+    model = AutoModelForCausalLM.from_pretrained(attempts.ground / "base")
+    rows = attempts.ground / "chat_template.jsonl"
+    config = load(keys(attempts.ground / "base", rows, preflight_skip=others, max_steps=1)).config
+    findings = []
+    local.start(config, Watchers(probed=findings.append), model=model)
+    local.rehearse(config, Watchers())
+    assert {f.seen for f in findings if not f.skipped} == {"not compared: the model was handed in"}
+    assert not list((attempts.folder / "cache").glob("first-rows/*"))
 
 
 # --- row 40: LoRA trains less than was asked for --------------------------------------------------

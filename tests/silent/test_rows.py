@@ -316,3 +316,30 @@ def test_a_template_that_drops(attempts, printed, by, words):
     )
     data = [chat(write_rows(attempts.folder / "tools.jsonl", TOOL_ROWS), template)]
     attempts.refused(by, words, "tools.jsonl:1", datasets=data)
+
+
+# --- what no server would be asked ----------------------------------------------------------------
+
+SHAREGPT = {
+    "field_messages": "conversations",
+    "message_property_mappings": {"role": "from", "content": "value"},
+}
+USER_FIRST = (
+    "{% if messages[0]['role'] != 'user' and messages|length == 1 %}"
+    "{{ raise_exception('no user') }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_rows_that_no_prompt_begins(attempts, tmp_path, refuses):
+    """The first turn is the assistant's, or its beginning is one that the template refuses."""
+    opening = {"from": "system", "value": "Be brief."} if refuses else None
+    said = [{"from": "gpt", "value": "Hello."}, {"from": "human", "value": "Say sun"}]
+    turns = [*([opening] if opening else []), *said, {"from": "gpt", "value": "sun"}]
+    path = write_rows(tmp_path / "greets.jsonl", [{"conversations": turns}] * 4)
+    data = [chat(path, USER_FIRST + CHATML if refuses else None, **SHAREGPT)]
+    skip = [name for name in get_args(ProbeName) if name not in ("turns", "serving")]
+    told = attempts.train(datasets=data, preflight_skip=skip, max_steps=1)
+    assert told.trained, told.text
+    assert "turns: not compared" in told.text
+    assert "serving: 4 samples" in told.text

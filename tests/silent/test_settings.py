@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from typing import get_args
 
 import pytest
 from peft.tuners.lora import LoraLayer
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from tests.silent.attempts import CHECK, wrap
 from tests.smallrun import full
+from tunesmith.config.preflight import ProbeName
 from tunesmith.models import adapters, load, quantize
 from tunesmith.optim.build import Recipe
 from tunesmith.runs import assemble
@@ -67,6 +69,15 @@ def test_a_rotary_base_that_falls_back_to_its_default(attempts, changed_base, mo
     )
 
 
+@pytest.mark.parametrize("theta", [10_000.0, 500_000.0, 1_000_000.0, 10_000_000.0])
+def test_an_ordinary_rotary_base_is_no_defect(attempts, family_base, theta):
+    rope = {"rope_type": "default", "rope_theta": theta}
+    base = family_base("Llama", head_dim=128, rope_parameters=rope)
+    others = [name for name in get_args(ProbeName) if name != "settings"]
+    told = attempts.train(base_model=base, max_steps=1, preflight_skip=others)
+    assert told.trained, told.text
+
+
 @pytest.mark.parametrize(
     ("argument", "words"),
     [("dtype", "bf16 asks for"), ("attn_implementation", "attn_implementation asks for")],
@@ -112,6 +123,28 @@ def test_an_option_of_the_quantisation_that_nobody_reads(attempts, monkeypatch):
         adapter="qlora",
         load_in_4bit=True,
     )
+
+
+@pytest.mark.filterwarnings("ignore:You passed `quantization_config`:UserWarning")
+@pytest.mark.parametrize("bits", [{"load_in_4bit": True}, {"load_in_8bit": True}])
+def test_a_repository_that_is_quantised_already(attempts, tmp_path, bits):
+    """Its own config.json says how; a key that says otherwise is the user's to take out."""
+    folder = tmp_path / "quantised"
+    wish = BitsAndBytesConfig(**bits)
+    model = AutoModelForCausalLM.from_pretrained(
+        attempts.ground / "base", quantization_config=wish, device_map={"": "cpu"}
+    )
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(attempts.ground / "base").save_pretrained(folder)
+    others = [name for name in get_args(ProbeName) if name != "settings"]
+    once = {"base_model": str(folder), "max_steps": 1, "preflight_skip": others}
+    told = attempts.train(**once)
+    assert told.trained, told.text
+    if "load_in_8bit" not in bits:
+        other = {"load_in_8bit": True, "adapter": "lora", "output_dir": "other"}
+        told = attempts.refused("settings", "load_in_8bit asks for True", **once, **other)
+        assert "take the key out" in told.text
+        assert "report it" not in told.text
 
 
 def test_an_override_of_the_models_config_that_nobody_reads(attempts, monkeypatch):

@@ -14,8 +14,8 @@ from tunesmith.kernels.logprobs import CHUNK
 from tunesmith.models.facts import Architecture
 from tunesmith.models.footprint import HALF, WIDE, count_adapter, count_parameters
 
-REHEARSED = 2_000_000_000
-"""Bytes of weights and state up to which saving and exporting are rehearsed."""
+REHEARSED_BYTES = 2_000_000_000
+"""Of weights and state, up to which saving and exporting are rehearsed: more takes minutes."""
 
 LAYERS_OF_A_BLOCK = 7
 """Linear layers of a plain decoder block: four of attention, three of a gated MLP."""
@@ -32,7 +32,8 @@ class HostWork:
     wide weights. ``inputs_kept`` of a block's layers: 2 where layers with the same input share it,
     5 where each has a copy.
     ``n_recomputed`` blocks keep nothing but their input. ``copies_to_save`` where saves are written
-    in the background, ``rehearses`` where a resumption may be rehearsed.
+    in the background, ``rehearses`` where a resumption may be rehearsed, ``rehearses_export`` where
+    the export may. ``copies_base`` where a second base stands by as the reference.
     """
 
     tokens: int
@@ -49,6 +50,8 @@ class HostWork:
     n_recomputed: int
     copies_to_save: bool
     rehearses: bool
+    rehearses_export: bool
+    copies_base: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,12 @@ class HostFootprint:
         return round(self.linears * self.work.linear) + tables * self.work.stored + own
 
     @property
+    def reference(self) -> int:
+        """A second base that answers are compared with."""
+        own = self.trained * WIDE if self.work.rank else 0
+        return self.weights - own if self.work.copies_base else 0
+
+    @property
     def trained(self) -> int:
         """Numbers that train."""
         if self.work.rank:
@@ -129,7 +138,7 @@ class HostFootprint:
     def static(self) -> int:
         """What lies there during every step."""
         copies = self.trained * self.width + self.state if self.work.copies_to_save else 0
-        return self.weights + self.state + copies
+        return self.weights + self.reference + self.state + copies
 
     @property
     def cast(self) -> int:
@@ -195,18 +204,18 @@ class HostFootprint:
     def phases(self) -> Phases:
         """The most of each phase."""
         trained, again = self.trained * self.width, 0
-        rehearsed = 4 * trained <= REHEARSED and self.work.rehearses
-        lying = self.weights + self.state
-        if rehearsed:
+        lying = self.weights + self.reference + self.state
+        if self.work.rehearses and 4 * trained <= REHEARSED_BYTES:
             # Weights twice (as they were, and after a second step), the state thrice (the run's
             # own, the file's pages, what is made of them).
             again = lying + 2 * trained + 2 * self.state
         dense = count_parameters(self.shape) * self.work.stored
         proof = lying + (self.weights if self.work.rank == 0 else dense) + trained
-        if self.work.rank and rehearsed:
+        stored = count_parameters(self.shape) * HALF  # as most repositories hold it
+        if self.work.rank and self.work.rehearses_export and stored <= REHEARSED_BYTES:
             proof += dense  # the merged model beside the base that it was merged into
         return Phases(
-            load=self.weights + count_parameters(self.shape) * HALF,
+            load=self.weights + self.reference + count_parameters(self.shape) * HALF,
             step=self.step(),
             resume=again,
             export=proof,

@@ -9,6 +9,7 @@ from tunesmith.config.schema import RunConfig
 from tunesmith.models.facts import Architecture
 from tunesmith.models.footprint import HALF, WIDE, Footprint, Workload, footprint
 from tunesmith.models.host_footprint import HostFootprint, HostWork
+from tunesmith.runs.aim import build_objective
 from tunesmith.runs.choices import Chosen
 
 GIB = 1024**3
@@ -102,6 +103,7 @@ def workload(config: RunConfig, layout: Layout) -> Workload:
         cast=HALF if full and half and stored == WIDE else 0.0,
         activation=HALF if half else WIDE,
         compiled=layout.compiled,
+        copies_base=keeps_reference(config),
     )
 
 
@@ -159,7 +161,17 @@ def host_work(config: RunConfig, layout: Layout, n_recomputed: int) -> HostWork:
         n_recomputed=n_recomputed,
         copies_to_save=config.checkpoint.in_background,
         rehearses="resume" not in skipped and not config.checkpoint.weights_only,
+        rehearses_export="export" not in skipped,
+        copies_base=device.copies_base,
     )
+
+
+def keeps_reference(config: RunConfig) -> bool:
+    """Whether a second base lies there in every step: ``references.with_reference`` makes one."""
+    section = config.objective
+    if section.precompute_reference or not build_objective(section).needs_reference:
+        return False
+    return config.adapters.kind is None or section.separate_reference
 
 
 def state_bytes(optimizer: str, trained: float, *, paged: bool) -> float:

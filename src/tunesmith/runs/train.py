@@ -98,7 +98,9 @@ def train(
             )
             require_room(assembled.run)
             proven = not (saved is None or consent.accepted or plan.config.checkpoint.resume_from)
-            findings = [] if proven else preflight(assembled, plan, material, watchers)
+            findings = []
+            if not proven:
+                findings = preflight(assembled, plan, material, watchers, trains=True)
             write_records(plan, material, findings, output_dir)
             _tell_reset(saved, output_dir, watchers)
             watchers.stage("train")
@@ -126,9 +128,14 @@ def check(plan: RunPlan, material: Material, mesh: Mesh, watchers: Watchers) -> 
 
 
 def preflight(
-    assembled: Assembled, plan: RunPlan, material: Material, watchers: Watchers
+    assembled: Assembled,
+    plan: RunPlan,
+    material: Material,
+    watchers: Watchers,
+    *,
+    trains: bool = False,
 ) -> list[Finding]:
-    """Every probe on the assembled run, in no other state afterwards."""
+    """Every probe on the assembled run, in no other state afterwards; ``trains`` if it goes on."""
     watchers.stage("preflight")
     subject = Subject(
         run=assembled.run,
@@ -145,6 +152,7 @@ def preflight(
         base=material.base if assembled.from_base else None,
         given=material.given,
         resumed=assembled.state.step > 0,
+        trains=trains,
     )
 
     def tell(finding: Finding) -> None:

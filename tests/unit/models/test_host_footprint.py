@@ -9,6 +9,7 @@ from tests.conformance.tiny import batch_of, build
 from tunesmith.config.adapters import AdaptersSection
 from tunesmith.models.adapters import ADAPTER, add_adapter
 from tunesmith.models.facts import read_facts
+from tunesmith.models.footprint import count_parameters
 from tunesmith.models.host_footprint import HostFootprint, HostWork
 from tunesmith.models.policy import Policy, Want
 from tunesmith.patches.lora import fuse_adapters
@@ -82,18 +83,38 @@ def test_a_block_keeps_what_was_counted(family, name):
         n_recomputed=0,
         copies_to_save=False,
         rehearses=False,
+        rehearses_export=False,
+        copies_base=False,
     )
     counted = HostFootprint(shape, work)
     expected = counted.kept() + counted.cast / shape.n_layers
     assert measured == pytest.approx(expected, rel=0.05)  # an adapter's own casts are left out
 
 
+def small_work(rank, **changes):
+    return HostWork(
+        tokens=64,
+        linear=4.0,
+        stored=4,
+        compute=4,
+        rank=rank,
+        drops=False,
+        state=8.0,
+        table_state=8.0,
+        accumulates=False,
+        casts=False,
+        inputs_kept=2,
+        n_recomputed=0,
+        copies_to_save=False,
+        **{"rehearses": True, "rehearses_export": True, "copies_base": False, **changes},
+    )
+
+
 @pytest.mark.parametrize("rank", [0, 8])
 def test_the_weights_are_counted(rank):
     policy = policy_of("Llama", 2, (FP32, FP32, rank, 0.0, 2))
     shape = read_facts(policy.model.config)
-    work = HostWork(64, 4.0, 4, 4, rank, False, 8.0, 8.0, False, False, 2, 0, False, True)
-    counted = HostFootprint(shape, work)
+    counted = HostFootprint(shape, small_work(rank))
     trained = sum(p.numel() for p in policy.parameters() if p.requires_grad)
     assert counted.trained == trained
     assert counted.weights == sum(p.numel() * p.element_size() for p in policy.parameters())
@@ -101,3 +122,25 @@ def test_the_weights_are_counted(rank):
     phases = counted.phases()
     assert phases.peak >= counted.weights + counted.state + counted.gradients
     assert phases.worst
+
+
+def test_each_rehearsal_has_its_own_switch():
+    shape = read_facts(policy_of("Llama", 2, (FP32, FP32, 8, 0.0, 2)).model.config)
+
+    def phases(**changes):
+        return HostFootprint(shape, small_work(8, **changes)).phases()
+
+    merged = phases().export - phases(rehearses_export=False).export
+    assert merged == 4 * count_parameters(shape)
+    assert phases(rehearses=False).export == phases().export
+    assert phases(rehearses=False).resume == 0 < phases(rehearses_export=False).resume
+
+
+@pytest.mark.parametrize("rank", [0, 8])
+def test_a_reference_costs_the_base_once_more(rank):
+    shape = read_facts(policy_of("Llama", 2, (FP32, FP32, rank, 0.0, 2)).model.config)
+    alone, beside = (
+        HostFootprint(shape, small_work(rank, copies_base=copies)) for copies in (False, True)
+    )
+    assert beside.static - alone.static == 4 * count_parameters(shape)
+    assert beside.step() - alone.step() == 4 * count_parameters(shape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from transformers import LlamaConfig, Qwen3Config
 
@@ -155,3 +157,25 @@ def test_accumulating_in_fp32_and_wide_weights_cost_memory():
 def test_an_optimizers_state_for_a_bf16_weight(optimizer, on_a_gpu, on_a_cpu):
     assert state_bytes(optimizer, 2.0, paged=True) == pytest.approx(on_a_gpu)
     assert state_bytes(optimizer, 2.0, paged=False) == pytest.approx(on_a_cpu)
+
+
+@pytest.mark.parametrize(
+    ("keys", "keeps"),
+    [
+        ({}, False),
+        ({"rl": "dpo"}, True),
+        ({"rl": "ipo"}, True),
+        ({"rl": "simpo"}, False),
+        ({"rl": "dpo", "precompute_ref_log_probs": True}, False),
+        ({"rl": "dpo", **LORA}, False),
+        ({"rl": "dpo", "rl_adapter_ref_model": True, **LORA}, True),
+    ],
+)
+def test_a_reference_of_its_own_costs_the_base_once_more(keys, keeps):
+    rows = {"path": "r.jsonl", "type": "chat_template.default" if "rl" in keys else "alpaca"}
+    asked = config(**{"sample_packing": "rl" not in keys, "datasets": [rows], **keys})
+    shape = read_facts(QWEN_06B)
+    work = workload(asked, layout(2048))
+    alone = footprint(shape, replace(work, copies_base=False)).peak(0)
+    extra = 2 * count_parameters(shape) if keeps else 0
+    assert footprint(shape, work).peak(0) - alone == extra

@@ -11,6 +11,7 @@ import torch
 
 from tests import smallrun, warm
 from tests.smallrun import full, keys, write_rows, write_yaml
+from tests.unit.export.parts import CHATML
 from tunesmith.config.preflight import ProbeName
 from tunesmith.config.read import load
 from tunesmith.data.cache import PreparedSplit
@@ -182,11 +183,25 @@ def test_ends_that_are_left_out_on_purpose_are_no_defect(probe, ground):
     assert findings["stops"].seen.startswith("0 of 32 trained spans end a turn")
 
 
-def test_a_pad_token_that_trains_is_seen(probe):
-    error = failing(probe, "stops", special_tokens={"pad_token": "s"})
+def ended_by_pad(ground):
+    """Keys under which no turn has an end, and some answers end with the pad token."""
+    entry = {"path": str(ground / "chat_template.jsonl"), "type": "chat_template"}
+    endless = {**entry, "chat_template_jinja": CHATML.replace("<|im_end|>", "")}
+    return {"datasets": [endless], "special_tokens": {"pad_token": "s"}}
+
+
+def test_a_pad_token_in_the_place_of_an_end_is_seen(probe, ground):
+    error = failing(probe, "stops", **ended_by_pad(ground))
     assert "the pad token" in error.message
     assert "chat_template.jsonl:" in error.where
     assert "pad_token" in error.hint
+
+
+def test_a_pad_token_inside_of_answers_is_no_defect(probe):
+    """Collating masks by weight and not by id: a word that is called the pad token trains."""
+    others = [other for other in PROBES if other != "stops"]
+    findings = {f.name: f for f in probe(preflight_skip=others, special_tokens={"pad_token": "s"})}
+    assert findings["stops"].seen.startswith("32 of 32 trained spans end a turn")
 
 
 def test_a_step_whose_tokens_are_all_masked_is_seen(probe, monkeypatch):
@@ -302,9 +317,7 @@ def test_weights_are_the_same_bytes_with_and_without(ground, tmp_path, changes):
 
 
 def test_a_probe_that_is_left_out_is_recorded_and_the_defect_goes_on(ground, tmp_path):
-    config = keys(
-        ground / "base", ground / "chat_template.jsonl", special_tokens={"pad_token": "s"}
-    )
+    config = keys(ground / "base", ground / "chat_template.jsonl", **ended_by_pad(ground))
     path = write_yaml(tmp_path, config)
     refused = warm.run(tmp_path, "check", path)
     assert refused.code == 2
@@ -329,7 +342,7 @@ def test_check_as_json_tells_what_was_seen_and_what_ended_it(ground, tmp_path):
     assert [p["name"] for p in told["probes"]] == list(PROBES)
     assert [p["name"] for p in told["probes"] if not p["skipped"]] == ["conservation", "stops"]
     assert all(p["seen"] for p in told["probes"])
-    config["special_tokens"] = {"pad_token": "s"}
+    config |= ended_by_pad(ground)
     done = warm.run(tmp_path, "check", write_yaml(tmp_path, config), "--json")
     assert done.code == 2
     assert done.err.startswith("error: preflight stops: the pad token")

@@ -70,6 +70,9 @@ def check(
         finding = _skipped(name) if name in skip else _run(name, probe, subject)
         tell(finding)
         findings.append(finding)
+    if subject.trains:
+        for act in subject.once_passed:
+            act()
     return findings
 
 

@@ -15,8 +15,9 @@ from tunesmith.checkpoint.weights import ADAPTER, read_weights, same_tensor
 from tunesmith.config.flat import to_flat
 from tunesmith.data.collate import collate
 from tunesmith.errors import ProbeError
+from tunesmith.models.host_footprint import REHEARSED_BYTES
 from tunesmith.models.state import saved_tensors, trainable_state
-from tunesmith.runs.preflight.probe import REHEARSED_BYTES, Subject
+from tunesmith.runs.preflight.probe import Subject
 from tunesmith.runs.preflight.settings import keys_for, left_to_experts
 
 ROWS = 4

@@ -17,9 +17,10 @@ from tunesmith.errors import ProbeError, RunError
 from tunesmith.export.compare import make_prompts
 from tunesmith.export.final import Export, export
 from tunesmith.export.merge import merge
+from tunesmith.models.host_footprint import REHEARSED_BYTES
 from tunesmith.models.state import trainable_state
 from tunesmith.runs.preflight.coverage import nudged
-from tunesmith.runs.preflight.probe import REHEARSED_BYTES, Subject
+from tunesmith.runs.preflight.probe import Subject
 
 PROMPTS = 2
 

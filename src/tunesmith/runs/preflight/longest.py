@@ -15,9 +15,11 @@ from tunesmith.data.stream import OrderSettings, collate_rows
 from tunesmith.engine.report import peak_memory_bytes
 from tunesmith.engine.run import Run
 from tunesmith.errors import ExitCode, ProbeError
-from tunesmith.models.footprint import footprint
-from tunesmith.runs.memory import GIB, Layout, workload
+from tunesmith.runs.memory import GIB
 from tunesmith.runs.preflight.probe import Subject
+
+AT_START = peak_memory_bytes()
+"""What the process held before there was a model: this is imported with the libraries."""
 
 
 def probe_longest(subject: Subject) -> str:
@@ -45,24 +47,16 @@ def probe_longest(subject: Subject) -> str:
             raise
         raise _too_large(subject, rows) from error
     longest = max(map(len, rows))
-    return (
-        f"{batch.n_tokens:,} tokens at once, the longest row {longest:,}: "
-        f"{peak_memory_bytes() / GIB:.2f} GiB at most, the plan expects "
-        f"{_expected(subject) / GIB:.2f} beside the libraries'"
-    )
+    return f"{batch.n_tokens:,} tokens at once, the longest row {longest:,}: {_told(subject)}"
 
 
-def _expected(subject: Subject) -> float:
-    """The peak that the plan's arithmetic gives for a full micro-batch, in bytes."""
-    plan = subject.plan
-    layout = Layout(
-        tokens=plan.micro_batch.value * plan.sequence_len.value,
-        compute=plan.compute_dtype.value,
-        weights=plan.weights_dtype.value,
-        accumulation=plan.accumulation.value,
-        compiled=plan.compile.value,
-    )
-    return footprint(plan.architecture, workload(plan.config, layout)).peak(plan.recompute.value)
+def _told(subject: Subject) -> str:
+    """The peak so far, beside what the plan expected of the same memory."""
+    planned = f"the plan expects {subject.plan.memory_gib.value:.2f}"
+    peak = peak_memory_bytes()
+    if subject.run.device.type == "cpu":
+        return f"{(peak - AT_START) / GIB:.2f} GiB at most beyond the libraries, {planned}"
+    return f"{peak / GIB:.2f} GiB at most, {planned} with what the device's libraries take"
 
 
 def _largest(split: PreparedSplit, order: OrderSettings) -> list[TrainedSample]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -23,9 +23,6 @@ from tunesmith.errors import ProbeError
 from tunesmith.models.source import LocatedModel
 from tunesmith.runs.plan import RunPlan
 
-REHEARSED_BYTES = 2_000_000_000
-"""Larger weights or states are not written and read back: it would take minutes."""
-
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -36,7 +33,8 @@ class Subject:
     format of the run writes one (segments without special tokens, ends that are left untrained).
     ``template`` is saved with the model, None without a chat template; ``base`` is what was loaded,
     None where a module was handed in. ``given`` rows in memory stand for the first data set.
-    ``resumed`` where the weights are a checkpoint's.
+    ``resumed`` where the weights are a checkpoint's. ``once_passed`` is done when all probes have
+    passed and training follows.
     """
 
     run: Run
@@ -53,6 +51,8 @@ class Subject:
     base: LocatedModel | None
     given: Sequence[Mapping[str, Any] | RowError] | None = None
     resumed: bool = False
+    trains: bool = False
+    once_passed: list[Callable[[], None]] = field(default_factory=list)
 
     def totals(self, rows: Iterable[TrainedSample]) -> dict[str, float]:
         """The named weights of the rows together."""

@@ -21,9 +21,10 @@ from tunesmith.checkpoint.weights import n_bytes
 from tunesmith.data.collate import collate
 from tunesmith.engine.step import train_step
 from tunesmith.errors import ProbeError
+from tunesmith.models.host_footprint import REHEARSED_BYTES
 from tunesmith.models.state import trainable_state
 from tunesmith.runs.assemble import put_back
-from tunesmith.runs.preflight.probe import REHEARSED_BYTES, Subject
+from tunesmith.runs.preflight.probe import Subject
 
 ROWS = 2
 TOKENS = 64

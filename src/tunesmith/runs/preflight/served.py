@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tunesmith.data.records import Conversation
@@ -22,12 +23,12 @@ class Served:
     tokenizer: PreTrainedTokenizerBase
     variables: Mapping[str, Any]
 
-    def turns(self, record: Conversation, count: int) -> list[int]:
-        """The ids of the first ``count`` turns."""
+    def turns(self, record: Conversation, count: int) -> list[int] | None:
+        """The ids of the first ``count`` turns; None where the template refuses them."""
         return self._ids(record, count, prompt=False)
 
-    def prompt(self, record: Conversation, count: int) -> list[int]:
-        """The ids of the first ``count`` turns and the opening of the answer to them."""
+    def prompt(self, record: Conversation, count: int) -> list[int] | None:
+        """The ids of the first ``count`` turns and the opening of the answer; None likewise."""
         return self._ids(record, count, prompt=True)
 
     def n_turns(self, record: Conversation, ids: list[int]) -> int | None:
@@ -35,14 +36,18 @@ class Served:
         counts = range(len(record.messages), 0, -1)
         return next((n for n in counts if self.turns(record, n) == ids), None)
 
-    def _ids(self, record: Conversation, count: int, *, prompt: bool) -> list[int]:
-        text = self.tokenizer.apply_chat_template(
-            [dict(message.fields) for message in record.messages[:count]],
-            tools=[dict(tool) for tool in record.tools] or None,
-            tokenize=False,
-            add_generation_prompt=prompt,
-            **{**self.variables, **record.variables},
-        )
+    def _ids(self, record: Conversation, count: int, *, prompt: bool) -> list[int] | None:
+        """None where no server makes a prompt of these turns: none at all, none of a user."""
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [dict(message.fields) for message in record.messages[:count]],
+                tools=[dict(tool) for tool in record.tools] or None,
+                tokenize=False,
+                add_generation_prompt=prompt,
+                **{**self.variables, **record.variables},
+            )
+        except (ValueError, TemplateError):
+            return None
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

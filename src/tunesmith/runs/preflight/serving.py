@@ -81,7 +81,7 @@ def _compare(served: Served, record: Conversation, sample: tuple[Sequence[int], 
     ids, source = list(sample[0]), sample[1]
     if served.n_turns(record, ids) is not None:
         return
-    closest = served.turns(record, len(record.messages))
+    closest = served.turns(record, len(record.messages)) or []
     at = next((i for i, (a, b) in enumerate(zip(ids, closest, strict=False)) if a != b), None)
     at = min(len(ids), len(closest)) if at is None else at
     decode = served.tokenizer.decode

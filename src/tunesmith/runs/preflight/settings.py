@@ -22,25 +22,46 @@ from tunesmith.config.flat import to_flat
 from tunesmith.config.optim import PACKAGED
 from tunesmith.errors import ProbeError
 from tunesmith.models.adapters import ADAPTER
+from tunesmith.models.source import local_settings
 from tunesmith.runs.plan import DTYPES
 from tunesmith.runs.preflight.probe import Subject
 
 Flat = Mapping[str, Any]
 
 
+NOT_TAKEN = (
+    "a part of the run did not take the value: report it with the versions that "
+    "`tunesmith doctor` prints"
+)
+UNREAD = (
+    "transformers does not read this name for this architecture: set what it reads instead under "
+    "overrides_of_model_config"
+)
+QUANTISED = (
+    "the repository's weights are quantised as its config.json says: take the key out, or name the "
+    "base from which they were made"
+)
+"""What to do: a library's fault, one of the base's files, one of the config."""
+
+
 class Setting(NamedTuple):
-    """A key, what it asks for, and what was found where it should have arrived."""
+    """A key, what it asks for, and what was found where it should have arrived.
+
+    Floats may differ by ``within`` of themselves.
+    """
 
     key: str
     wanted: Any
     found: Any
     where: str
+    within: float = 1e-6
+    hint: str = NOT_TAKEN
 
     @property
     def arrived(self) -> bool:
-        """Whether the two are the same, numbers up to their last bits."""
+        """Whether the two are the same, numbers up to what rounding explains."""
         if isinstance(self.wanted, float) and isinstance(self.found, float | int):
-            return math.isclose(self.wanted, self.found, rel_tol=1e-6)
+            return math.isclose(self.wanted, self.found, rel_tol=self.within)
         return bool(self.wanted == self.found)
 
 
@@ -55,8 +76,7 @@ def probe_settings(subject: Subject) -> str:
         if not setting.arrived:
             raise ProbeError(
                 f"{setting.key} asks for {setting.wanted!r}, {setting.where} has {setting.found!r}",
-                hint="a part of the run did not take the value: report it with the versions that "
-                "`tunesmith doctor` prints",
+                hint=setting.hint,
                 where=setting.key,
             )
         keys[setting.key] += 1
@@ -217,27 +237,52 @@ def _of_numbers(subject: Subject, asked: Flat) -> Iterator[Setting]:
         if parameter.dtype.is_floating_point and not (frozen and parameter.requires_grad):
             sizes[parameter.dtype] += parameter.numel()
     most = max(sizes, key=lambda dtype: sizes[dtype])
-    wanted = DTYPES[subject.plan.weights_dtype.value]
-    yield Setting("bf16", str(wanted), str(most), "most of the weights")
+    wanted, stored = DTYPES[subject.plan.weights_dtype.value], _stored_bits(subject)
+    if stored.get("quant_method", BNB) == BNB:  # others keep their weights in dtypes of their own
+        yield Setting("bf16", str(wanted), str(most), "most of the weights")
     attention = model.config._attn_implementation
     yield Setting("attn_implementation", subject.plan.attention.value, attention, "the model")
-    yield from _of_bits(model, asked)
+    if subject.base is not None:  # a model that was handed in is as whoever made it wished
+        yield from _of_bits(model, asked, stored)
 
 
-def _of_bits(model: nn.Module, asked: Flat) -> Iterator[Setting]:
+BNB = "bitsandbytes"
+
+
+def _of_bits(model: nn.Module, asked: Flat, stored: Flat) -> Iterator[Setting]:
+    """Kind and details of the quantisation: the config's wishes, or what the files are in."""
+    hint = QUANTISED if stored else NOT_TAKEN
     kinds = Counter(type(module).__name__ for module in model.modules())
     for key, name in (("load_in_4bit", "Linear4bit"), ("load_in_8bit", "Linear8bitLt")):
-        yield Setting(key, asked[key], kinds[name] > 0, f"whether the model has a {name}")
-    given = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+        where = f"whether the model has a {name}"
+        wanted = asked[key] or bool(stored.get(key))
+        yield Setting(key, wanted, kinds[name] > 0, where, hint=hint)
+    given: dict[str, Any] = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+    if stored:
+        given = {"bnb_4bit_quant_type": "fp4", "bnb_4bit_use_double_quant": False, **stored}
     given |= asked["bnb_config_kwargs"] or {}
     for name, module in model.named_modules():
         state = getattr(getattr(module, "weight", None), "quant_state", None)
-        if state is None or not asked["load_in_4bit"]:
+        if state is None:
             continue
-        where = f"the weight of {name}"
-        yield Setting("bnb_4bit_quant_type", given["bnb_4bit_quant_type"], state.quant_type, where)
-        nested = given["bnb_4bit_use_double_quant"]
-        yield Setting("bnb_4bit_use_double_quant", nested, state.nested, where)
+        found = {
+            "bnb_4bit_quant_type": state.quant_type,
+            "bnb_4bit_use_double_quant": state.nested,
+        }
+        for key, value in found.items():
+            yield Setting(key, given[key], value, f"the weight of {name}", hint=hint)
+
+
+def _stored_bits(subject: Subject) -> Flat:
+    """How the base's files say that their weights are quantised; nothing where they are not."""
+    base = subject.base
+    if base is None:
+        return {}
+    named = base.settings.config_path
+    folder = base.path if named is None else local_settings(named, "base_model_config")
+    file = folder / "config.json"
+    raw = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return raw.get("quantization_config") or {}
 
 
 # --- the base -------------------------------------------------------------------------------------
@@ -263,12 +308,19 @@ def _of_base(subject: Subject, asked: Flat) -> Iterator[Setting]:
     limits = [(n, v) for n, v in limits if n == POSITIONS[0] or not hasattr(type(model.config), n)]
     if len(limits) == 1 and not set(overrides) & set(POSITIONS):
         found = subject.plan.architecture.max_positions
-        yield Setting(f"config.json: {limits[0][0]}", limits[0][1], found, "the loaded model")
+        name, limit = limits[0]
+        hint = NOT_TAKEN if name == POSITIONS[0] else UNREAD
+        yield Setting(f"config.json: {name}", limit, found, "the loaded model", hint=hint)
     theta = _theta_of(text)
     found_theta = _theta_in(model)
     if theta is not None and found_theta is not None and "rope" not in "".join(overrides):
         where = "the loaded model's rotary embedding"
-        yield Setting("config.json: rope_theta", round(theta), round(found_theta), where)
+        found_theta = float(round(found_theta))
+        yield Setting("config.json: rope_theta", theta, found_theta, where, THETA_WITHIN)
+
+
+THETA_WITHIN = 1e-3
+"""A base is a high power of a frequency in single precision, whose last bit is so multiplied."""
 
 
 def _theta_of(text: Flat) -> float | None:

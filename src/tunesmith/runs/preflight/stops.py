@@ -1,4 +1,4 @@
-"""The end of a turn is trained, and the pad token never is."""
+"""The end of a turn is trained, and no pad token in its place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def probe_stops(subject: Subject) -> str:
 
     Raises:
         ProbeError: none does although the formats write one; one stands behind an answer and does
-            not train; a pad token trains that is not also the end of turn.
+            not train; a pad token that ends no turn trains where the end of one is due.
     """
     capacity = subject.plan.sequence_len.value
     spans = ended = 0
@@ -24,14 +24,14 @@ def probe_stops(subject: Subject) -> str:
     for sample in (one for row in subject.samples(ROWS) for one in row.documents):
         for start, end, _ in sample.runs:
             ids = sample.input_ids[start:end]
-            if subject.pad_id not in subject.stop_ids and subject.pad_id in ids:
-                raise _pad_trains(subject, sample.source)
             if int(ids[-1]) in subject.stop_ids:
                 ended += 1
             elif _is_left_out(subject, sample, end):
                 raise _end_is_masked(subject, sample, end)
             elif end == capacity:
                 continue  # cut off at sequence_len: its end is in the ledger, not in the row
+            elif int(ids[-1]) == subject.pad_id and subject.stops_expected:
+                raise _pad_trains(subject, sample.source)
             else:
                 missing = missing or sample.source
             spans += 1
@@ -75,7 +75,8 @@ def _end_is_masked(subject: Subject, sample: TokenSample, end: int) -> ProbeErro
 
 def _pad_trains(subject: Subject, source: str) -> ProbeError:
     return ProbeError(
-        f"the pad token ({subject.pad_id}) is trained in {source}",
-        hint="set special_tokens.pad_token to a token that the data does not use",
+        f"the pad token ({subject.pad_id}) is trained in {source} where the end of a turn is due",
+        hint="set special_tokens.pad_token to a token that the template does not end turns with, "
+        "or name it in eot_tokens",
         where=source,
     )

@@ -84,8 +84,10 @@ def served_answers(
     for number in range(count):
         if record.messages[number].role != ASSISTANT:
             continue
-        prompt = served.prompt(record, number)
+        prompt = served.prompt(record, number) if number else None
         end = served.turns(record, number + 1)
+        if prompt is None or end is None:
+            return None
         if ids[: len(prompt)] != prompt or ids[: len(end)] != end:
             return None
         answers.append(Answer(record.messages[number], len(prompt), len(end)))

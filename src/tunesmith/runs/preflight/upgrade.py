@@ -1,14 +1,15 @@
 """The same rows under the same config cost what they cost before a library was upgraded.
 
 What a new version computes otherwise, it computes otherwise everywhere: no comparison inside of one
-process can tell. So the numbers of a run's first rows are kept in the cache, and the next run of
-the same base, rows and config is compared with them.
+process can tell. So the numbers of a run's first rows are kept in the cache once every probe has
+passed, and the next run of the same base, rows and config is compared with them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,10 @@ def probe_upgrade(subject: Subject) -> str:
     """How far loss and gradient norm of the first rows are from those of the run before.
 
     Raises:
-        ProbeError: further than rounding explains; names the versions that changed.
+        ProbeError: further than rounding explains, and versions changed, which it names.
     """
+    if subject.base is None:
+        return "not compared: the model was handed in"
     if subject.resumed:
         return "not compared: the weights are a checkpoint's, no run begins with them"
     numbers = _measure(subject)
@@ -44,19 +47,26 @@ def probe_upgrade(subject: Subject) -> str:
     path = cache_dir() / FOLDER / f"{_key(subject)}.json"
     earlier = _read(path)
     if earlier is None:
-        _write(path, {"numbers": numbers, "versions": versions})
-        return f"loss {numbers['loss']:.4f} on {ROWS} rows: kept, to compare later versions with"
+        content = {"numbers": numbers, "versions": versions}
+        subject.once_passed.append(partial(_write, path, content))
+        return f"loss {numbers['loss']:.4f} on {ROWS} rows, with which a later run is compared"
     changed = _changed(earlier["versions"], versions)
     allowed = allowed_gaps(subject)
     for name, limit in zip(("loss", "gradient"), allowed, strict=True):
         was, is_ = float(earlier["numbers"][name]), numbers[name]
-        if not abs(is_ - was) <= limit * max(1.0 if name == "loss" else 0.0, abs(was)):
-            raise ProbeError(
-                f"the {name} of the first rows is {is_:.6g}, an earlier run of the same base, rows "
-                f"and config had {was:.6g}; changed since: {changed or 'no library'}",
-                hint=f"go back to those versions, or remove {path} to accept the new numbers",
-                where=changed.split(" ")[0] if changed else "the same versions",
-            )
+        if abs(is_ - was) <= limit * max(1.0 if name == "loss" else 0.0, abs(was)):
+            continue
+        told = (
+            f"the {name} of the first rows is {is_:.6g}, an earlier run of the same base, rows "
+            f"and config had {was:.6g}"
+        )
+        if not changed:
+            return f"{told}, under the same versions"
+        raise ProbeError(
+            f"{told}; changed since: {changed}",
+            hint=f"go back to those versions, or remove {path} to accept the new numbers",
+            where=changed.split(" ")[0],
+        )
     since = f" although {changed}" if changed else ""
     return f"loss {numbers['loss']:.4f} on {ROWS} rows, as an earlier run had it{since}"
 
