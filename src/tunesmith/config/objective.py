@@ -241,7 +241,7 @@ class ObjectiveSection(Section):
         "Ask the reference about all rows before the first step, and keep what it says: later "
         "epochs and runs ask no more, and full fine-tuning needs no second model in memory.",
         flat="precompute_ref_log_probs",
-        readers="tunesmith.runs.references",
+        readers="tunesmith.runs.memory tunesmith.runs.preflight.answers tunesmith.runs.references",
         when=_has_reference,
         why="the loss reads no reference",
     )
@@ -250,7 +250,7 @@ class ObjectiveSection(Section):
         "Load the base a second time as the reference, where it could be the trained model with "
         "its adapter switched off.",
         flat="rl_adapter_ref_model",
-        readers="tunesmith.runs.references",
+        readers="tunesmith.runs.memory tunesmith.runs.references",
         when=lambda config: (
             _has_reference(config)
             and config.adapters.kind is not None

@@ -237,7 +237,7 @@ def _of_numbers(subject: Subject, asked: Flat) -> Iterator[Setting]:
         if parameter.dtype.is_floating_point and not (frozen and parameter.requires_grad):
             sizes[parameter.dtype] += parameter.numel()
     most = max(sizes, key=lambda dtype: sizes[dtype])
-    wanted, stored = DTYPES[subject.plan.weights_dtype.value], _stored_bits(subject)
+    wanted, stored = DTYPES[subject.plan.weights_dtype.value], _stored_bits(subject, asked)
     if stored.get("quant_method", BNB) == BNB:  # others keep their weights in dtypes of their own
         yield Setting("bf16", str(wanted), str(most), "most of the weights")
     attention = model.config._attn_implementation
@@ -273,12 +273,12 @@ def _of_bits(model: nn.Module, asked: Flat, stored: Flat) -> Iterator[Setting]:
             yield Setting(key, given[key], value, f"the weight of {name}", hint=hint)
 
 
-def _stored_bits(subject: Subject) -> Flat:
+def _stored_bits(subject: Subject, asked: Flat) -> Flat:
     """How the base's files say that their weights are quantised; nothing where they are not."""
     base = subject.base
     if base is None:
         return {}
-    named = base.settings.config_path
+    named = asked["base_model_config"]
     folder = base.path if named is None else local_settings(named, "base_model_config")
     file = folder / "config.json"
     raw = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
