@@ -165,12 +165,13 @@ def see_data(material: Material) -> Seen:
 
 def _split(split: PreparedSplit) -> dict[str, Any]:
     samples = [split[row] for row in range(len(split))]
+    verdicts = [sample.verdict for sample in samples]
     return {
         "tokens": [one.input_ids.tolist() for sample in samples for one in sample.documents],
         "weights": [
             one.target_weights().tolist() for sample in samples for one in sample.documents
         ],
-        "verdicts": [sample.verdict for sample in samples],
+        "verdicts": verdicts if any(one is not None for one in verdicts) else None,
         "rows": [_row(sample.source) for sample in samples],
     }
 

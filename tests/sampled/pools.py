@@ -38,6 +38,16 @@ LEFT_OUT: Mapping[str, str] = {
         for flat, leaf in leaves().items()
         if leaf.section == "objective"
     },
+    **{
+        flat: "a service outside; tests of trackers have it"
+        for flat, leaf in leaves().items()
+        if leaf.section == "tracking"
+    },
+    **{
+        flat: "names parts of one model; tests/effects has it"
+        for flat in leaves()
+        if flat.startswith(("remote_code", "lr_groups"))
+    },
 }
 """Keys that are not drawn by themselves, and why."""
 
