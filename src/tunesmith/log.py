@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 import sys
 from typing import TextIO
 
@@ -12,33 +10,6 @@ ROOT = "tunesmith"
 
 CHATTY = ("bitsandbytes",)
 """Libraries that warn at import about what no user can act on (an optional CPU kernel)."""
-
-
-_SECRET = re.compile(
-    r"(^|_)(TOKEN|API_?KEY|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?|WEBHOOK)($|_)", re.IGNORECASE
-)
-_LEAST = 8
-"""Shorter values are no secrets, and may be any word."""
-
-_USER = re.compile(r"(://)[^/\s@:]*:[^/\s@]*@")
-
-
-def scrubbed(text: str) -> str:
-    """The text with ``***`` for each value of an environment variable that is named like a secret,
-    and for name and password in an address: libraries put them into their errors.
-    """
-    for name, value in os.environ.items():
-        if len(value) >= _LEAST and value in text and _SECRET.search(name):
-            text = text.replace(value, "***")
-    return _USER.sub(r"\1***@", text)
-
-
-class _Formatter(logging.Formatter):
-    """What is logged, without secrets."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record's line, and its traceback where it has one."""
-        return scrubbed(super().format(record))
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -74,7 +45,7 @@ def setup(
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
-    handler.setFormatter(_Formatter("%(rank)s%(message)s"))
+    handler.setFormatter(logging.Formatter("%(rank)s%(message)s"))
     handler.addFilter(_RankFilter(rank, world_size))
     logger.addHandler(handler)
     logger.setLevel(level)

@@ -93,7 +93,7 @@ FLAT = tuple(name for name in _MORE if name not in ROWS)
 def config_of(family: str, **changes: Any) -> PreTrainedConfig:
     """The config of a tiny model of a family (``Llama``, ``Gemma2``, ...)."""
     config_class = getattr(transformers, f"{family}Config")
-    return config_class(**(_SHAPE | _MORE.get(family, {}) | changes))
+    return config_class(**(_SHAPE | _MORE[family] | changes))
 
 
 def build(

@@ -13,8 +13,7 @@ from tunesmith.errors import ConfigError
 
 QLORA = {"adapter": "qlora", "load_in_4bit": True, "lora_target_linear": True}
 # A value that asks for something, where a word does not.
-# `hf_use_auth_token` as a text would be a token.
-ASKING = {"tokenizer_use_fast": False, "rl": "dpo", "hf_use_auth_token": True}
+ASKING = {"tokenizer_use_fast": False, "rl": "dpo"}
 # Always so, and said only where the config contradicts it.
 SILENT = {"save_safetensors", "pretrain_multipack_attn"}
 VALUES = {

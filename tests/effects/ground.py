@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +12,6 @@ import torch
 from datasets import Dataset, DatasetDict, load_from_disk
 from transformers import AutoModelForCausalLM, NemotronConfig, Qwen2Config
 
-from tests.security.home import make_home
 from tests.smallrun import WORDS, write_rows
 from tests.unit.export.parts import byte_tokenizer, make_base
 from tunesmith.config.preflight import ProbeName
@@ -170,37 +168,6 @@ def with_thoughts(n: int = 8) -> list[dict[str, Any]]:
     ]
 
 
-def pairs(n: int = 8) -> list[dict[str, Any]]:
-    """Two answers to one prompt, the better one often longer, their fields in other names too."""
-    return [
-        {
-            "prompt": f"Say {WORDS[i % 5]}: ",
-            "messages": f"Say {WORDS[i % 5]}",
-            "chosen": WORDS[i % 5] * (1 + i % 3),
-            "rejected": WORDS[(i + 2) % 5],
-            "question": f"Please say {WORDS[i % 5]}: ",
-            "good": WORDS[i % 5].upper(),
-            "bad": WORDS[(i + 1) % 5] * 2,
-        }
-        for i in range(n)
-    ]
-
-
-def judged(n: int = 8) -> list[dict[str, Any]]:
-    """Answers that are good and bad by turns."""
-    return [
-        {
-            "prompt": f"Say {WORDS[i % 5]}: ",
-            "completion": WORDS[(i + i % 2) % 5],
-            "label": i % 2 == 0,
-            "question": f"Please say {WORDS[i % 5]}: ",
-            "said": WORDS[(i + i % 2) % 5].upper(),
-            "is_good": i % 3 == 0,
-        }
-        for i in range(n)
-    ]
-
-
 def make_ground(folder: Path) -> Path:
     """Fill the folder with everything that ``GROUND/`` stands for in the cases."""
     make_base(folder / "base")
@@ -210,15 +177,12 @@ def make_ground(folder: Path) -> Path:
     _qwen(folder)
     _nemotron(folder)
     _tokenizer(folder)
-    make_home(make_base(folder / "home"), Path(os.devnull))
     write_rows(folder / "chat.jsonl", chat())
     write_rows(folder / "many.jsonl", chat(300))
     write_rows(folder / "copies.jsonl", [*chat(4), *chat(2), *chat(6)])
     write_rows(folder / "instructions.jsonl", instructions())
     write_rows(folder / "roles.jsonl", with_roles())
     write_rows(folder / "thoughts.jsonl", with_thoughts())
-    write_rows(folder / "pairs.jsonl", pairs())
-    write_rows(folder / "judged.jsonl", judged())
     (folder / "parts").mkdir()
     write_rows(folder / "parts" / "a.jsonl", chat(8)[:4])
     write_rows(folder / "parts" / "b.jsonl", chat(8)[4:])
@@ -271,24 +235,8 @@ def _tokenizer(folder: Path) -> None:
     path.write_text(json.dumps(content))
 
 
-class Builder:
-    """The library's reader of what it has fetched before, for a folder of ours."""
-
-    __module__ = "datasets.packaged_modules.cache.cache"
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def download_and_prepare(self) -> None:
-        """There is nothing to fetch."""
-
-    def as_dataset(self) -> DatasetDict:
-        return DatasetDict(train=load_from_disk(self._folder))
-
-
-def hub_of_data(folder: Path) -> Callable[..., Builder]:
-    """A stand-in for ``datasets.load_dataset_builder``: one data set, with a configuration and a
-    revision.
+def hub_of_data(folder: Path) -> Callable[..., DatasetDict]:
+    """A stand-in for ``datasets.load_dataset``: one data set, with a configuration and a revision.
 
     The rows are saved in ``folder``, as the library's own cache would have them.
     """
@@ -297,12 +245,12 @@ def hub_of_data(folder: Path) -> Callable[..., Builder]:
             folder / name
         )
 
-    def load_builder(path: str, name: str | None, revision: str | None, **_: Any) -> Builder:
+    def load_dataset(path: str, name: str | None, revision: str | None, **_: Any) -> DatasetDict:
         if path != "tiny/talk":
             raise FileNotFoundError(path)
-        return Builder(folder / f"{name}-{revision}")
+        return DatasetDict(train=load_from_disk(folder / f"{name}-{revision}"))
 
-    return load_builder
+    return load_dataset
 
 
 def fill_hub(home: Path, ground: Path) -> None:

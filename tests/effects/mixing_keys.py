@@ -228,6 +228,17 @@ COMPILE = (
 )
 
 NOT_YET = {
+    "datasets[].type.field_prompt": "q",
+    "datasets[].type.field_chosen": "q",
+    "datasets[].type.field_rejected": "q",
+    "datasets[].type.field_completion": "q",
+    "datasets[].type.field_label": "q",
+    "datasets[].type.prompt_format": "{prompt}",
+    "datasets[].type.chosen_format": "{chosen}",
+    "datasets[].type.rejected_format": "{rejected}",
+    "datasets[].type.completion_format": "{completion}",
+    "datasets[].field_chosen": "q",
+    "datasets[].field_rejected": "q",
     "datasets[].step_separator": "q",
     "datasets[].max_completion_length": 3,
     "datasets[].train_on_last_step_only": True,

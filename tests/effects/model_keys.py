@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from tests.effects.case import LEARNS, Became, Case, Is, differs
 from tests.effects.ground import FULL, MOODY, PACKED, SHOUTED
-from tests.security.home import approval
 
 OTHERS = frozenset({"model.layers", "model.frozen.values", "model.trained.names"})
 PARTS = LEARNS | OTHERS | {"model.trained.values", "optimizer.groups", "result.names"}
@@ -15,9 +11,6 @@ PARTS = LEARNS | OTHERS | {"model.trained.values", "optimizer.groups", "result.n
 
 TOKENS = frozenset({"data.tokens", "data.weights", "plan.tokens"}) | LEARNS
 """What follows where rows are rendered to other text."""
-
-HOME = approval("GROUND/home", Path(os.devnull))
-"""What approves the code of ``GROUND/home``."""
 
 BNB = {"adapter": "lora", "load_in_4bit": True}
 
@@ -52,31 +45,6 @@ MODEL = (
         "trust_remote_code",
         True,
         {"log": lambda a, b: not a and "trust_remote_code has no effect" in b[0]},
-    ),
-    Case(
-        "remote_code",
-        {"repo": "GROUND/base", "sha256": {}},
-        {"log": lambda a, b: not a and "remote_code has no effect" in b[0]},
-    ),
-    Case(
-        "remote_code",
-        None,
-        given={"base_model": "GROUND/home", "remote_code": HOME},
-        refused="needs code from its own repository",
-        name="a model that needs it",
-    ),
-    *(
-        Case(
-            f"remote_code.{part}",
-            value,
-            given={"base_model": "GROUND/home", "remote_code": HOME},
-            refused=said,
-        )
-        for part, value, said in (
-            ("repo", "GROUND/other", "is not what `base_model` names"),
-            ("commit", "0" * 40, "approves: commit is None"),
-            ("sha256", {}, r"approves: configuration_home\.py was not approved"),
-        )
     ),
     Case(
         "overrides_of_model_config",

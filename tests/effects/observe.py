@@ -33,7 +33,6 @@ from tunesmith.data.cache import PreparedSplit
 from tunesmith.data.stream import MapStream
 from tunesmith.engine.run import Run
 from tunesmith.launch import local
-from tunesmith.objectives.reference import Referenced
 from tunesmith.optim.schedules import OneCycle
 from tunesmith.parallel.blocks import find_blocks
 from tunesmith.registry import KINDS, registry
@@ -42,9 +41,6 @@ from tunesmith.runs.material import Material
 from tunesmith.runs.plan import RunPlan
 from tunesmith.runs.preflight.probe import Finding
 from tunesmith.runs.watchers import Watchers, told_to
-
-FORECASTS = ("memory_gib", "disk_gib")
-"""What a plan reckons from nearly every key; they have tests of their own."""
 
 Seen = dict[str, Any]
 """Observations by name, comparable with ``==``."""
@@ -108,8 +104,7 @@ class Watch:
         self.seen["run.probes"][finding.name] = "left out" if finding.skipped else "ok"
 
     def _planned(self, plan: RunPlan, material: Material) -> None:
-        chosen = ((name, choice) for name, choice in plan.chosen() if name not in FORECASTS)
-        self.seen |= {f"plan.{name}": choice.value for name, choice in chosen}
+        self.seen |= {f"plan.{name}": choice.value for name, choice in plan.chosen()}
         self.seen |= see_data(material)
 
     def run_started(self, run: Run, state: TrainState) -> None:
@@ -117,7 +112,6 @@ class Watch:
         self.seen |= see_order(run) | see_model(run.policy.model) | see_adapter(run.policy.model)
         self.seen |= see_optimizer(run)
         self.seen |= {
-            "reference": _reference(run),
             "policy.layout": run.policy.layout,
             "policy.autocast": str(run.policy.compute_dtype),
             "torch.matmul": torch.get_float32_matmul_precision(),
@@ -165,13 +159,9 @@ def see_data(material: Material) -> Seen:
 
 def _split(split: PreparedSplit) -> dict[str, Any]:
     samples = [split[row] for row in range(len(split))]
-    verdicts = [sample.verdict for sample in samples]
     return {
-        "tokens": [one.input_ids.tolist() for sample in samples for one in sample.documents],
-        "weights": [
-            one.target_weights().tolist() for sample in samples for one in sample.documents
-        ],
-        "verdicts": verdicts if any(one is not None for one in verdicts) else None,
+        "tokens": [sample.input_ids.tolist() for sample in samples],
+        "weights": [sample.target_weights().tolist() for sample in samples],
         "rows": [_row(sample.source) for sample in samples],
     }
 
@@ -217,14 +207,6 @@ def _padding(batch: Batch) -> tuple[int, list[int]]:
         if not source
     ]
     return sum(map(len, pads)), sorted({token for pad in pads for token in pad})
-
-
-def _reference(run: Run) -> str:
-    """What is asked of the policy's beginning while it trains."""
-    if not isinstance(run.objective, Referenced):
-        return "nobody"
-    asked = run.objective.reference
-    return str(getattr(asked, "__name__", type(asked).__name__))
 
 
 def see_model(model: nn.Module) -> Seen:

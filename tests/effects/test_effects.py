@@ -17,7 +17,7 @@ from typing import Any
 import datasets
 import pytest
 
-from tests.effects import data_keys, mixing_keys, model_keys, objective_keys, training_keys
+from tests.effects import data_keys, mixing_keys, model_keys, training_keys
 from tests.effects.case import Case, placed, put
 from tests.effects.ground import BASE, FULL, fill_hub, hub_of_data, make_ground
 from tests.effects.observe import Seen, changed, observe, observe_run
@@ -25,13 +25,12 @@ from tunesmith.config.flat import dotted, from_flat, leaves
 from tunesmith.config.read import load
 from tunesmith.errors import ConfigError, TunesmithError
 from tunesmith.registry import registry
-from tunesmith.runs import request
+from tunesmith.runs import prepare
 
 CASES: tuple[Case, ...] = (
     *model_keys.CASES,
     *data_keys.CASES,
     *mixing_keys.CASES,
-    *objective_keys.CASES,
     *training_keys.CASES,
 )
 
@@ -63,9 +62,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TUNESMITH_CACHE", str(folder / "cache"))
         patch.syspath_prepend(folder)
-        patch.setattr(request, "default_workers", lambda: 0)  # render in this process
+        patch.setattr(prepare, "default_workers", lambda: 0)  # render in this process
         fill_hub(Path(os.environ["HF_HOME"]), ground)
-        patch.setattr(datasets, "load_dataset_builder", hub_of_data(ground / "hub"))
+        patch.setattr(datasets, "load_dataset", hub_of_data(ground / "hub"))
         yield watch
     registry.cache_clear()
 
@@ -78,13 +77,7 @@ def lose(folder: Path, names: Sequence[str]) -> None:
 
 def test_each_key_that_is_read_has_a_case() -> None:
     """A key without one counts as not built."""
-    wanted = {
-        flat
-        for flat, leaf in leaves().items()
-        if not flat.startswith("test_datasets[]")
-        # A tracker's keys change nothing of a run: tests/unit/tracking/test_services.py has each.
-        and (leaf.section != "tracking" or flat == "logging_steps")
-    }
+    wanted = {flat for flat in leaves() if not flat.startswith("test_datasets[]")}
     have = {case.key for case in CASES}
     missing = sorted(wanted - have - mixing_keys.NOT_YET.keys())
     assert not missing, f"these keys have no case: {missing}"
@@ -105,8 +98,10 @@ def test_the_same_keys_are_seen_the_same(watched: Watched) -> None:
 
 @pytest.mark.parametrize("flat", sorted(mixing_keys.NOT_YET))
 def test_a_key_without_a_run_of_its_own_is_refused_as_not_built(flat: str) -> None:
-    steps = {"path": "a", "type": "stepwise_supervised"}
-    keys: dict[str, Any] = {**BASE, "datasets": [steps], "process_reward_model": True}
+    kind = "stepwise_supervised" if "step" in flat or "completion_l" in flat else "dpo"
+    keys: dict[str, Any] = {**BASE, "datasets": [{"path": "a", "type": kind}]}
+    if ".type." in flat:
+        keys["datasets"][0]["type"] = {}
     put(keys, flat, mixing_keys.NOT_YET[flat])
     with pytest.raises(ConfigError) as caught:
         load(keys)

@@ -24,8 +24,6 @@ def adam(key: str, value: Any, seen: str, before: Any, after: Any) -> Case:
     return Case(key, value, {f"optimizer.{seen}": Became(before, after)}, LEARNS)
 
 
-DOWN = [{"name": "down", "modules": ["down_proj"], "lr": 1e-4}]
-
 OPTIMIZER = (
     Case(
         "learning_rate",
@@ -44,54 +42,6 @@ OPTIMIZER = (
         {"amsgrad": True},
         {"optimizer.more": lambda a, b: (a["amsgrad"], b["amsgrad"]) == (False, True)},
         LEARNS - {"steps.loss"},
-    ),
-    Case(
-        "embedding_lr",
-        1e-4,
-        {"optimizer.rates": lambda a, b: sorted(b) == [1e-4, *a[1:]]},
-        LEARNS | {"optimizer.groups"},
-        given=FULL,
-    ),
-    Case(
-        "embedding_lr_scale",
-        0.5,
-        {"optimizer.rates": lambda a, b: sorted(b) == [1.5e-3, *a[1:]]},
-        LEARNS | {"optimizer.groups"},
-        given=FULL,
-    ),
-    Case(
-        "lr_groups",
-        DOWN,
-        {"optimizer.rates": Became([1e-2], [1e-2, 1e-4])},
-        LEARNS | {"optimizer.groups", "optimizer.decay"},
-    ),
-    Case("lr_groups[].name", "other", given={"lr_groups": DOWN}),
-    Case(
-        "lr_groups[].modules",
-        ["q_proj"],
-        {"optimizer.groups": lambda a, b: "down_proj" in a[1][0] and "q_proj" in b[1][0]},
-        LEARNS,
-        given={"lr_groups": DOWN},
-    ),
-    Case(
-        "lr_groups[].lr",
-        1e-3,
-        {"optimizer.rates": Became([1e-2, 1e-4], [1e-2, 1e-3])},
-        LEARNS,
-        given={"lr_groups": DOWN},
-    ),
-    Case(
-        "loraplus_lr_ratio",
-        4.0,
-        {"optimizer.rates": Became([1e-2], [1e-2, 4e-2])},
-        LEARNS | {"optimizer.groups", "optimizer.decay"},
-    ),
-    Case(
-        "loraplus_lr_embedding",
-        1e-3,
-        {"optimizer.rates": Became([1e-2, 1e-6, 4e-2], [1e-2, 1e-3, 4e-2])},
-        LEARNS,
-        given={"loraplus_lr_ratio": 4.0, "lora_target_modules": ["embed_tokens", "q_proj"]},
     ),
     Case(
         "weight_decay",
@@ -143,40 +93,6 @@ SCHEDULE = (
         {"schedule": lambda a, b: (a[-1], b[-1]) == (0.0, 0.5)},
         RATES,
         given={"lr_scheduler": "cosine"},
-    ),
-    Case(
-        "cosine_constant_lr_ratio",
-        0.67,
-        {"schedule": lambda a, b: a[2] > b[2] == b[3] == 0.5},
-        RATES,
-        given={"lr_scheduler": "cosine", "cosine_min_lr_ratio": 0.5},
-    ),
-    Case(
-        "lr_quadratic_warmup",
-        True,
-        {"schedule": lambda a, b: (a[1], b[1], a[2:]) == (0.5, 0.25, b[2:])},
-        RATES,
-        given={"lr_scheduler": "cosine", "warmup_steps": 2},
-    ),
-    Case(
-        "jagged_restart_steps",
-        2,
-        {"schedule": lambda a, b: (a[0], round(b[2] / a[2], 9)) == (b[0], 0.001)},
-        RATES,
-    ),
-    Case(
-        "jagged_restart_warmup_steps",
-        1,
-        {"schedule": lambda a, b: a[1] < 0.1 and round(b[1], 6) == 0.666667},
-        RATES,
-        given={"jagged_restart_steps": 2},
-    ),
-    Case(
-        "jagged_restart_anneal_steps",
-        3,
-        {"schedule": lambda a, b: round(b[1] / a[1], 3) == 0.667},
-        RATES,
-        given={"jagged_restart_steps": 3, "jagged_restart_warmup_steps": 1},
     ),
 )
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 
 import pytest
 
 from tests import warm
 from tests.faults.runs import config
-from tests.smallrun import chat_rows, step_lines, write_rows, write_yaml
-from tunesmith.runs.folder import DONE, PLAN
+from tests.smallrun import chat_rows, write_rows, write_yaml
+from tunesmith.runs.folder import PLAN
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +39,6 @@ def again(ground, begun, tmp_path):
         change(folder)
         return warm.run(folder, "train", write_yaml(folder, keys(ground, **changes)), *words)
 
-    command.folder = folder
     return command
 
 
@@ -86,45 +84,15 @@ UNSAFE = {
 }
 
 
-def interrupted(folder):
-    """The run is as it was after step 2."""
-    shutil.rmtree(folder / "out/checkpoint-4")
-    (folder / "out" / DONE).unlink()
-    (folder / "out/adapter_model.safetensors").unlink()
-
-
-@pytest.mark.parametrize(
-    "what",
-    [pytest.param(w, marks=[] if w == "learning_rate" else pytest.mark.faults) for w in UNSAFE],
-)
-def test_an_unsafe_change_is_refused_with_both_values_and_goes_on_once_accepted(
-    again, what, figure
-):
+@pytest.mark.faults
+@pytest.mark.parametrize("what", UNSAFE)
+def test_an_unsafe_change_is_refused_with_both_values(again, what):
     changes, words = UNSAFE[what]
-    change = changes.get("change", lambda folder: None)
-
-    def interrupt_and_change(folder):
-        if (folder / "out" / DONE).exists():
-            interrupted(folder)
-            change(folder)
-
-    keys = {**changes, "change": interrupt_and_change}
-    refused = again(**keys)
-    assert refused.code == 2, refused
-    said = " ".join(refused.err.split())
+    done = again(**changes)
+    assert done.code == 2, done
+    said = " ".join(done.err.split())
     assert words in said
-    named = re.findall(r"--accept-change (\S+)", said)
-    assert named[0] == words.split()[0]
-    other = again("--accept-change", "weight_decay", **keys)
-    assert other.code == 2
-    accepted = [word for key in named for word in ("--accept-change", key)]
-    done = again(*accepted, **keys)
-    assert (done.code, done.err) == (0, "")
-    assert "going on from checkpoint-2" in done.out
-    lines = step_lines(again.folder / "out")
-    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
-    assert len(lines) >= 4
-    figure(f"changed {what}: exit 2 with both values, goes on with {' '.join(accepted)}")
+    assert f"--accept-change {words.split()[0]}" in said
 
 
 @pytest.mark.faults

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from collections.abc import Iterator
@@ -153,39 +152,3 @@ def damage(path: Path, kind: str) -> None:
         path.unlink()
     else:
         path.with_name(path.name + ".safetensors").write_bytes(content)
-
-
-def test_a_run_goes_on_without_its_optimizer_only_when_told_to(ground, tmp_path):
-    path = unfinished(ground, tmp_path, save_total_limit=1)
-    for checkpoint in layout.checkpoints(tmp_path / "out"):
-        (checkpoint / "state/optimizer.safetensors").unlink()
-    refused = warm.run(tmp_path, "train", path)
-    assert refused.code == 5
-    said = " ".join(refused.err.split())
-    assert "checkpoint-12: state/optimizer.safetensors is missing" in said
-    assert "`--reset optimizer` goes on without" in said
-    again = warm.run(tmp_path, "train", path, "--reset", "optimizer")
-    assert (again.code, again.err) == (0, "")
-    assert "the state of the optimizer in checkpoint-12 was not used" in " ".join(again.out.split())
-    (one,) = json.loads((tmp_path / "out/ledger.json").read_text())["incidents"]
-    assert (one["what"], one["steps"]) == ("--reset optimizer", [12])
-
-
-@pytest.mark.parametrize("part", ["model.safetensors", "state.json", "config.json"])
-def test_nothing_but_the_optimizer_can_be_gone_on_without(saved, tmp_path, part):
-    folder = shutil.copytree(saved, tmp_path / "copy") / "checkpoint-2"
-    (folder / "state/optimizer.safetensors").unlink()
-    assert read(folder, {"optimizer"}).state.step == 2
-    (folder / part).unlink()
-    with pytest.raises(RunError, match=f"{part} is missing") as caught:
-        read(folder, {"optimizer"})
-    assert "--reset" not in caught.value.hint
-
-
-def test_weights_alone_are_gone_on_with_only_when_told_to(ground, tmp_path):
-    path = unfinished(ground, tmp_path, save_only_model=True)
-    refused = warm.run(tmp_path, "train", path)
-    assert refused.code == 2
-    assert "holds weights only" in refused.err
-    again = warm.run(tmp_path, "train", path, "--reset", "optimizer")
-    assert (again.code, again.err) == (0, "")

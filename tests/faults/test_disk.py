@@ -148,8 +148,6 @@ def test_a_run_that_will_not_fit_is_refused_before_its_first_step(ground, whole,
     real = 4 * one + (out / "model.safetensors").stat().st_size
     needed = int(said.group(1).replace(",", "")) - SPARE_BYTES
     assert needed == pytest.approx(real, rel=0.1)
-    planned = json.loads((out / "plan.json").read_text())["values"]["disk_gib"]
-    assert planned["value"] * 2**30 == pytest.approx(real, rel=0.1, abs=2**20)
 
 
 ON_A_SMALL_DISK = """

@@ -20,9 +20,8 @@ from tunesmith.config.schema import RunConfig
 from tunesmith.data.cache import PreparedSplit
 from tunesmith.data.prepare import Prepared, PrepareRequest, prepare
 from tunesmith.errors import DataError
-from tunesmith.models.tokenizer_facts import keep_tokenizer
 from tunesmith.objectives.sft import Sft
-from tunesmith.runs.request import render_settings
+from tunesmith.runs.prepare import keep_tokenizer, render_settings
 
 EQUAL_AT_LEAST = 40
 """Records; one that can no longer be compared must not pass unseen."""

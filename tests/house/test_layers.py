@@ -20,15 +20,10 @@ DOORS = {"cli", "launch"}
 # What waits elsewhere, although it is a direct dependency, and why.
 WAITS = {
     ("tunesmith.data.hub", "datasets"): "1.5 s that a run on local files need not pay",
-    ("tunesmith.data.hub", "huggingface_hub"): "0.3 s that a run on local files need not pay",
-    ("tunesmith.dist.runtime", "torch"): "preparing data asks it for folders alone",
-    ("tunesmith.dist.runtime", "tunesmith"): "the mesh imports torch",
+    ("tunesmith.data.remote", "tunesmith"): "it imports torch, and local files need no torch",
     ("tunesmith.kernels.logprobs", "tunesmith"): "a kernel imports triton, which CPU builds lack",
-    ("tunesmith.models.apart", "tunesmith"): "transformers stays in the process that is asked",
     ("tunesmith.models.projection", "peft"): "1.3 s that preparing data need not pay",
-    ("tunesmith.models.source", "tunesmith"): "converting imports torch, other bases need none",
     ("tunesmith.optim.adamw_bf16", "tunesmith"): "a kernel imports triton, which CPU builds lack",
-    ("tunesmith.runs.request", "tunesmith"): "other objectives import torch, texts need none",
 }
 
 # Never seen from the two lowest floors: they are what a command line without torch is made of.

@@ -41,8 +41,8 @@ USUAL = [
     Mutant(
         "no shift",
         "data/collate.py",
-        "targets[start : end - 1] = document.input_ids[1:]",
-        "targets[start : end - 1] = document.input_ids[:-1]",
+        "targets[start : end - 1] = sample.input_ids[1:]",
+        "targets[start : end - 1] = sample.input_ids[:-1]",
     ),
     Mutant(
         "eos not trained",
@@ -105,16 +105,14 @@ USUAL = [
         "engine/evaluate.py",
         """\
             totals[name] = totals.get(name, 0.0) + weight
-        here = (run.shard(batch.to(run.device)) for batch in microbatches)
-        for batch in informed(run.policy, run.objective, here, None):
+        for batch in microbatches:
             run.report.look_up()
-            add(sums, run.objective.loss(run.policy, batch))
+            add(sums, run.objective.loss(run.policy, run.shard(batch.to(run.device))))
 """,
         """\
             totals[name] = totals.get(name, 0.0) + 1.0
-        here = (run.shard(batch.to(run.device)) for batch in microbatches)
-        for batch in here:
-            loss = run.objective.loss(run.policy, batch)
+        for batch in microbatches:
+            loss = run.objective.loss(run.policy, run.shard(batch.to(run.device)))
             sums.losses["tokens"] = sums.losses.get("tokens", 0) + loss.sums["tokens"] / weight
 """,
         layout="unpacked, accumulation 1",
@@ -137,7 +135,7 @@ FURTHER = [
     ),
     Mutant(
         "eos not appended",
-        "data/pieces.py",
+        "data/render.py",
         "return [*closing, eos]",
         "return closing",
     ),
@@ -150,8 +148,8 @@ FURTHER = [
     Mutant(
         "only the last micro-batch",
         "engine/step.py",
-        "for batch in self._ready(microbatches):",
-        "for batch in self._ready(microbatches[-1:]):",
+        "for batch in microbatches:",
+        "for batch in microbatches[-1:]:",
     ),
     Mutant(
         "gradients of the step before stay",
@@ -162,14 +160,14 @@ FURTHER = [
     Mutant(
         "warm-up starts above 0",
         "optim/schedules.py",
-        "return (step / max(1, self.warmup)) **",
-        "return ((step + 1) / max(1, self.warmup)) **",
+        "return step / max(1, self.warmup) if step < self.warmup else None",
+        "return (step + 1) / max(1, self.warmup) if step < self.warmup else None",
     ),
     Mutant(
         "no decay on the embedding",
         "optim/groups.py",
-        'kind = "embeddings" if is_table else "decayed"',
-        'kind = "plain" if is_table else "decayed"',
+        "embeddings.parameters[name] = parameter",
+        "plain.parameters[name] = parameter",
         kind="full",
     ),
     Mutant(

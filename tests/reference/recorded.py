@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from tunesmith.checkpoint.weights import MODEL, ModelFiles
 from tunesmith.config.model import ModelSection
 from tunesmith.config.read import load
 from tunesmith.data.collate import collate
-from tunesmith.data.samples import JudgedSample, PairSample, TokenSample
+from tunesmith.data.samples import TokenSample
 from tunesmith.data.tokens import runs_of_weights
 from tunesmith.dist.mesh import Mesh
 from tunesmith.engine.cadence import Timeline, build_cadence
@@ -32,13 +31,12 @@ from tunesmith.models.freeze import train_everything
 from tunesmith.models.load import load_model
 from tunesmith.models.policy import Policy
 from tunesmith.models.source import locate
-from tunesmith.objectives.reference import FrozenCopy, Referenced, adapter_off
+from tunesmith.objectives.sft import Sft
 from tunesmith.optim.build import build_optimizer
 from tunesmith.optim.groups import build_groups
 from tunesmith.optim.schedules import build_schedule, count_warmup
 from tunesmith.patches.patch import applied
 from tunesmith.patches.plan import plan_patches
-from tunesmith.runs.aim import build_objective
 
 CPU = torch.device("cpu")
 
@@ -66,43 +64,12 @@ def documents(inputs, name):
     return found
 
 
-def compared(inputs, name):
-    """The pairs or judged answers of a recorded micro-batch (its full arrays)."""
-    if "label" in inputs:
-        answers, strangers = _answers(inputs, "", name), _answers(inputs, "KL_", name)
-        return [
-            JudgedSample(answer, bool(label), stranger)
-            for answer, label, stranger in zip(answers, inputs["label"], strangers, strict=True)
-        ]
-    if "chosen_input_ids" in inputs:
-        sides = [_answers(inputs, f"{side}_", name) for side in ("chosen", "rejected")]
-    else:
-        both = _answers(inputs, "", name)
-        sides = [both[: len(both) // 2], both[len(both) // 2 :]]
-    return [PairSample(*pair) for pair in zip(*sides, strict=True)]
-
-
-def _answers(inputs, prefix, name):
-    """One document a row, without padding; what it learns is masked in, or labelled."""
-    found = []
-    for number, ids in enumerate(inputs[f"{prefix}input_ids"]):
-        end = sum(inputs[f"{prefix}attention_mask"][number])
-        if f"{prefix}labels" in inputs:
-            learns = [label != -100 for label in inputs[f"{prefix}labels"][number]]
-        else:
-            learns = [bool(each) for each in inputs[f"{prefix}completion_mask"][number]]
-        runs = runs_of_weights(np.array(learns[:end]))
-        found.append(TokenSample(np.asarray(ids[:end], dtype=np.int32), runs, f"{name}:{number}"))
-    return found
-
-
 class Recorded:
     """A stream of given micro-batches: a list of lists of documents for each step."""
 
-    def __init__(self, steps, objective) -> None:
+    def __init__(self, steps) -> None:
         self.micro_batches = steps
         self.steps = len(steps)
-        self._objective = objective
 
     def from_step(self, step):
         for number in range(step, self.steps):
@@ -115,8 +82,7 @@ class Recorded:
         return [sample for samples in self.micro_batches[step] for sample in samples]
 
     def weights(self, step):
-        shares = [self._objective.weights(sample) for sample in self._samples(step)]
-        return {name: math.fsum(share[name] for share in shares) for name in shares[0]}
+        return {"tokens": math.fsum(sample.total_weight for sample in self._samples(step))}
 
     def rows(self, step):
         return [sample.source for sample in self._samples(step)]
@@ -149,18 +115,17 @@ def recorded_run(record, reference, steps, output_dir, held_out=None):
             fill(model, load_file(reference / "goldens" / record["init"]))
         facts = read_facts(model.config)
         policy = Policy(model, facts, layout=patches.layout).train()
-        objective = objective_of(config, policy, facts, patches.layout)
-        stream = Recorded(steps, objective)
+        stream = Recorded(steps)
         optimizer = build_optimizer(build_groups(model, optim), optim, CPU, seed=seed)
         files = ModelFiles(model.state_dict().items, MODEL, lambda folder: None)
         yield Run(
             policy=policy,
-            objective=objective,
+            objective=Sft(),
             optimizer=optimizer,
             schedule=build_schedule(optim, stream.steps, count_warmup(optim, stream.steps)),
             stream=stream,
-            held_out=Recorded(held_out, objective) if held_out else None,
-            forward_backward=Backward(policy, objective, CPU, seed),
+            held_out=Recorded(held_out) if held_out else None,
+            forward_backward=Backward(policy, Sft(), CPU, seed),
             shard=lambda batch: batch,
             mesh=mesh,
             max_norm=optim.max_grad_norm,
@@ -179,17 +144,6 @@ def recorded_run(record, reference, steps, output_dir, held_out=None):
             seed=seed,
             device=CPU,
         )
-
-
-def objective_of(config, policy, facts, layout):
-    """The config's objective, with what it compares the policy with."""
-    objective = build_objective(config.objective)
-    if not objective.needs_reference:
-        return objective
-    if config.adapters.kind is not None:
-        return Referenced(objective, adapter_off)
-    held = Policy(copy.deepcopy(policy.model), facts, layout=layout)
-    return Referenced(objective, FrozenCopy(held, like=policy))
 
 
 @torch.no_grad()

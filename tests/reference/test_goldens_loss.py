@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.reference.loop import evaluate as evaluate_by_hand
 from tests.reference.loop import fit as fit_by_hand
-from tests.reference.recorded import compared, documents, recorded_run, step_through
+from tests.reference.recorded import documents, recorded_run, step_through
 from tunesmith.config.read import load
 from tunesmith.engine.evaluate import evaluate
 from tunesmith.errors import ConfigError
@@ -28,9 +28,6 @@ EQUAL = [
     "sched_one_cycle",
     "sched_polynomial",
     "sched_rex",
-    "sft_embedding_lr_scale",
-    "sft_lora_plus",
-    "sft_lr_groups_mlp",
     "sft_full_pack",
     "sft_full_pack_real",
     "sft_full_pack_seq",
@@ -41,25 +38,29 @@ EQUAL = [
     "sft_val_pack",
 ]
 
-COMPARED = [
-    *("dpo_ct", "dpo_hinge", "dpo_lora", "ipo", "orpo", "simpo"),
-    *("kto", "kto_lora_micro4", "kto_weights"),
-]
-"""Runs on pairs and on judged answers."""
-
-ROUNDED = {"opt_muon": 1e-2}
-"""Record -> how far losses may be apart: axolotl's Newton-Schulz steps are compiled, in bf16."""
-
 MEAN_OF_MEANS = ["sft_full_ga2", "sft_full_ga4_micro1"]
 """Axolotl's defect: every micro-batch's own mean counts the same, however few tokens it trains."""
 
 NOT_BUILT = {
+    "dpo_ct": "rl",
+    "dpo_hinge": "rl",
+    "dpo_lora": "rl",
+    "ipo": "rl",
+    "kto": "rl",
+    "kto_lora_micro4": "rl",
+    "kto_weights": "rl",
     "opt_ao_adamw_8bit": "optimizer",
     "opt_came_pytorch": "optimizer",
+    "opt_muon": "optimizer",
     "opt_schedule_free_adamw": "optimizer",
+    "orpo": "rl",
     "reward": "reward_model",
+    "sft_embedding_lr_scale": "embedding_lr_scale",
+    "sft_lora_plus": "loraplus_lr_ratio",
+    "sft_lr_groups_mlp": "lr_groups",
     "sft_relora": "relora",
     "sft_unfrozen": "unfrozen_parameters",
+    "simpo": "rl",
 }
 """Record -> the key of its config that says so."""
 
@@ -92,7 +93,7 @@ def training_log(record):
 
 
 def test_every_record_has_its_place(records):
-    assert sorted([*EQUAL, *ROUNDED, *COMPARED, *MEAN_OF_MEANS, *NOT_BUILT]) == sorted(records)
+    assert sorted([*EQUAL, *MEAN_OF_MEANS, *NOT_BUILT]) == sorted(records)
 
 
 @pytest.mark.parametrize("name", NOT_BUILT)
@@ -103,7 +104,7 @@ def test_what_is_not_built_is_refused_by_its_key(records, tmp_path, name):
     assert NOT_BUILT[name] in refused
 
 
-@pytest.mark.parametrize("name", [*EQUAL, *ROUNDED])
+@pytest.mark.parametrize("name", EQUAL)
 def test_steps_are_those_of_axolotl(reference, records, expand, tmp_path, name):
     record = records[name]
     steps = micro_batches(record, expand)
@@ -111,37 +112,13 @@ def test_steps_are_those_of_axolotl(reference, records, expand, tmp_path, name):
     assert len(steps) == len(log) == record["config"]["max_steps"]
     with recorded_run(record, reference, steps, tmp_path) as run:
         for report, entry in zip(step_through(run), log, strict=True):
-            assert report.loss == pytest.approx(entry["loss"], abs=ROUNDED.get(name, 2e-4))
+            assert report.loss == pytest.approx(entry["loss"], abs=2e-4)
             assert report.learning_rate == pytest.approx(entry["learning_rate"], rel=1e-6)
-            norms_apart = 5 * ROUNDED.get(name, 4e-4)
-            assert report.grad_norm == pytest.approx(entry["grad_norm"], rel=norms_apart)
+            assert report.grad_norm == pytest.approx(entry["grad_norm"], rel=2e-3)
         named = run.policy.model.named_parameters()
         norms = {n: float(p.detach().norm()) for n, p in named if p.requires_grad}
     final = {n.removeprefix("base_model.model."): v[0] for n, v in record["final"].items()}
-    assert norms == pytest.approx(final, rel=ROUNDED.get(name, 1e-4))
-
-
-@pytest.mark.parametrize("name", COMPARED)
-def test_steps_on_what_is_compared_are_those_of_axolotl(reference, records, expand, tmp_path, name):
-    record = records[name]
-    steps = [
-        [compared(expand(batch["inputs"]), f"step {step}") for batch in batches]
-        for step, batches in groupby(record["micro_batches"], key=lambda batch: batch["step"])
-    ]
-    log = training_log(record)
-    assert len(steps) == len(log) == record["config"]["max_steps"]
-    with recorded_run(record, reference, steps, tmp_path) as run:
-        for report, entry in zip(step_through(run), log, strict=True):
-            assert report.loss == pytest.approx(entry["loss"], abs=2e-4)
-            assert report.grad_norm == pytest.approx(entry["grad_norm"], rel=2e-3)
-            # What nothing of the step is averaged over is not told there.
-            told = {k: v for k, v in report.metrics.items() if k in entry}
-            if abs(entry.get("rewards/margins", 1)) < 1e-4:
-                # Which of two equal rewards is the greater is a matter of rounding.
-                told.pop("rewards/accuracies", None)
-            assert "logps/chosen" in told or "logps/rejected" in told
-            for metric, value in told.items():
-                assert value == pytest.approx(entry[metric], abs=1e-3, rel=2e-4), metric
+    assert norms == pytest.approx(final, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", MEAN_OF_MEANS)

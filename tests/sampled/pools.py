@@ -7,7 +7,6 @@ from typing import Any
 
 from tunesmith import catalog
 from tunesmith.config.checks.names import template_names
-from tunesmith.config.flat import leaves
 from tunesmith.registry import registry
 
 FIXED: Mapping[str, Sequence[Any]] = {
@@ -33,21 +32,6 @@ LEFT_OUT: Mapping[str, str] = {
     "datasets[].type": "drawn with the rest of an entry",
     "datasets[].data_files": "drawn with the rest of an entry",
     "datasets[].ds_type": "drawn with the rest of an entry",
-    **{
-        flat: "a method's, whose rows are its own; tests/effects has it"
-        for flat, leaf in leaves().items()
-        if leaf.section == "objective"
-    },
-    **{
-        flat: "a service outside; tests of trackers have it"
-        for flat, leaf in leaves().items()
-        if leaf.section == "tracking"
-    },
-    **{
-        flat: "names parts of one model; tests/effects has it"
-        for flat in leaves()
-        if flat.startswith(("remote_code", "lr_groups"))
-    },
 }
 """Keys that are not drawn by themselves, and why."""
 

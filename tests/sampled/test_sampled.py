@@ -26,7 +26,7 @@ from tunesmith.config import read
 from tunesmith.config.flat import leaves
 from tunesmith.dist.runtime import detect
 from tunesmith.errors import ConfigError, TunesmithError
-from tunesmith.runs import request
+from tunesmith.runs import prepare
 
 FEW = 40
 MANY = 1000
@@ -68,7 +68,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     smallrun.write_rows(folder / "segments.jsonl", smallrun.ROWS["input_output"][0])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TUNESMITH_CACHE", str(folder / "cache"))
-        patch.setattr(request, "default_workers", lambda: 0)  # render in this process
+        patch.setattr(prepare, "default_workers", lambda: 0)  # render in this process
         patch.chdir(folder)
         yield folder
 

@@ -16,21 +16,13 @@ from peft import PeftModel, get_peft_model_state_dict
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from tunesmith.checkpoint.weights import ADAPTER, MODEL, has_weights, read_weights
-from tunesmith.errors import ExitCode, ModelError, RunError
+from tunesmith.errors import ExitCode, RunError
 from tunesmith.models.adapters import untied
-from tunesmith.models.hub import fetch
 from tunesmith.models.quiet import without_bars
-from tunesmith.models.remote_code import require_known
 from tunesmith.models.repacking import keep_values
-from tunesmith.models.screen import (
-    ADAPTER_CONFIG,
-    require_no_pickle,
-    screen_adapter,
-    screen_model,
-)
-from tunesmith.models.source import local_settings
 
 RECORD = "tunesmith.json"
+ADAPTER_CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +46,14 @@ class Finished:
     @property
     def dtype(self) -> torch.dtype | None:
         """The dtype of the weights in training, where it was recorded."""
-        found = getattr(torch, str(self.record.get("dtype")), None)
-        return found if isinstance(found, torch.dtype) else None
+        name = self.record.get("dtype")
+        return getattr(torch, name) if name is not None else None
 
     @property
     def quantization(self) -> dict[str, Any] | None:
         """How the base was quantised in training, if it was."""
         settings: dict[str, Any] | None = self.record.get("quantization")
         return settings
-
-    @property
-    def commit(self) -> str | None:
-        """The commit of the base that was trained on, or what the adapter says of its revision."""
-        commit: str | None = (self.record.get("base") or {}).get("commit")
-        return commit or self.revision
 
     @property
     def base_settings(self) -> tuple[str | None, dict[str, Any]]:
@@ -98,7 +84,6 @@ def open_finished(folder: Path) -> Finished:
         RunError: exit 2, it holds no model; exit 5, its ``tunesmith.json`` cannot be read.
     """
     record: dict[str, Any] = {}
-    _screen(folder)
     if (folder / RECORD).is_file():
         record = _read_json(folder / RECORD)
     if (folder / ADAPTER_CONFIG).is_file() and has_weights(folder, ADAPTER):
@@ -124,19 +109,19 @@ def load_base(
 
     Raises:
         RunError: exit 2, transformers cannot load it.
-        ModelError: exit 8, the folder is refused for safety.
     """
-    source = base_folder(finished, base)
+    source = base or finished.base or str(finished.path)
     arguments: dict[str, Any] = {
         "dtype": finished.dtype or "auto",
         "device_map": {"": torch.device(device)},
         "use_safetensors": True,
-        "trust_remote_code": False,
     }
     if finished.is_adapter and finished.quantization is not None:
         arguments["quantization_config"] = BitsAndBytesConfig.from_dict(finished.quantization)
+    if base is None and finished.revision is not None:
+        arguments["revision"] = finished.revision
     try:
-        arguments |= _changed_config(finished, source)
+        arguments |= _changed_config(finished, source, arguments.get("revision"))
         with without_bars():
             model = AutoModelForCausalLM.from_pretrained(source, **arguments)
     except (OSError, ValueError) as error:
@@ -151,50 +136,13 @@ def load_base(
     return loaded
 
 
-def base_folder(finished: Finished, base: str | None = None) -> Path:
-    """The folder, looked through, that the weights under ``finished`` lie in.
-
-    ``base`` is used in place of the recorded one. A repository of the hub is taken at the commit
-    that was trained on.
-
-    Raises:
-        RunError: exit 2, it is nowhere.
-        ModelError: exit 8, it is refused for safety.
-    """
-    name = base or finished.base or str(finished.path)
-    folder = Path(name)
-    if not folder.is_dir():
-        try:
-            # What is recorded is the commit of the recorded repository alone.
-            folder = fetch(name, None if base else finished.commit)
-        except ModelError as error:
-            raise RunError(
-                f"the adapter's base model is neither here nor on the hub: {error.message}",
-                hint="name its folder with --base-model",
-                where=str(finished.path),
-                exit_code=ExitCode.WRONG_INPUT,
-            ) from error
-    require_no_pickle(folder, name, MODEL)
-    screen_model(folder, name)
-    if (folder / "config.json").is_file():
-        require_known(folder, name)
-    return folder
-
-
-def _screen(folder: Path) -> None:
-    if (folder / ADAPTER_CONFIG).is_file():
-        screen_adapter(folder, str(folder))
-    elif (folder / "config.json").is_file():
-        require_no_pickle(folder, str(folder), MODEL)
-
-
-def _changed_config(finished: Finished, source: Path) -> dict[str, Any]:
+def _changed_config(finished: Finished, source: str, revision: str | None) -> dict[str, Any]:
     """The argument ``config`` where the run had another one than the base's folder holds."""
     path, overrides = finished.base_settings
     if path is None and not overrides:
         return {}
-    folder = source if path is None else local_settings(str(path), "base_model_config")
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    where = {"revision": revision} if path is None and revision is not None else {}
+    config = AutoConfig.from_pretrained(path or source, trust_remote_code=False, **where)
     for name, value in overrides.items():
         setattr(config, name, value)
     return {"config": config}

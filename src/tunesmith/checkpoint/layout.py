@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,6 @@ MANIFEST = "manifest.json"
 STATE = "state.json"
 OPTIMIZER = Path("state", "optimizer.safetensors")
 VERSION = 1
-
-PARTS = {"optimizer": OPTIMIZER}
-"""What a run can go on without, on demand, and where it lies. The rest of ``state/`` is no file:
-rates, random numbers and the place in the data follow from the step in ``state.json``.
-"""
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 log = get_logger(__name__)
@@ -95,35 +90,29 @@ def write_manifest(folder: Path) -> None:
     write_text(folder / MANIFEST, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
-def verify(folder: Path, without: Collection[str] = ()) -> Damage | None:
+def verify(folder: Path) -> Damage | None:
     """What is wrong with a checkpoint: files missing, added, cut or changed. None when it is whole.
 
     A file that the manifest does not know is damage too: it would be loaded beside the others.
-    What is wrong with the ``PARTS`` named in ``without`` does not count.
     """
-    unread = {PARTS[part].as_posix() for part in without}
     try:
         listed = _listed(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         return Damage(folder, (f"{MANIFEST} cannot be read ({type(error).__name__}: {error})",))
     present = dict(_files(folder))
     present.pop(MANIFEST, None)
-    listed_names, names = listed.keys() - unread, present.keys() - unread
-    reasons = [f"{name} is missing" for name in sorted(listed_names - names)]
-    reasons += [f"{name} is not in {MANIFEST}" for name in sorted(names - listed_names)]
-    for name in sorted(listed_names & names):
+    reasons = [f"{name} is missing" for name in sorted(listed.keys() - present.keys())]
+    reasons += [f"{name} is not in {MANIFEST}" for name in sorted(present.keys() - listed.keys())]
+    for name in sorted(listed.keys() & present.keys()):
         reasons += _changes(name, present[name], listed[name])
     return Damage(folder, tuple(reasons)) if reasons else None
 
 
-def survey(output_dir: Path, without: Collection[str] = ()) -> Survey:
-    """The newest valid checkpoint of a folder, after its newer and damaged ones.
-
-    ``without`` as in ``verify``.
-    """
+def survey(output_dir: Path) -> Survey:
+    """The newest valid checkpoint of a folder, after its newer and damaged ones."""
     damaged: list[Damage] = []
     for path in checkpoints(output_dir):
-        damage = verify(path, without)
+        damage = verify(path)
         if damage is None:
             return Survey(path, tuple(damaged))
         damaged.append(damage)
@@ -194,8 +183,6 @@ def _listed(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _changes(name: str, path: Path, entry: dict[str, Any]) -> list[str]:
     """How a file differs from its manifest entry; it is read only when its size is right."""
-    if path.is_symlink() or not path.is_file():
-        return [f"{name} is a link, not a file" if path.is_symlink() else f"{name} is no file"]
     size = path.stat().st_size
     if size != entry.get("bytes"):
         return [f"{name} has {size} bytes, not {entry.get('bytes')}"]

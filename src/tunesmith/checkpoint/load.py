@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,7 @@ from tunesmith.errors import ExitCode, RunError
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A checkpoint's plain part: how far the run was, which run it was, and the scalars.
-
-    ``reset`` names the parts (``layout.PARTS``) that are not read.
-    """
+    """A checkpoint's plain part: how far the run was, which run it was, and the scalars."""
 
     path: Path
     state: TrainState
@@ -30,15 +27,14 @@ class Saved:
     extra: dict[str, Any]
     optimizer_scalars: dict[str, Any]
     resumable: bool
-    reset: frozenset[str] = field(default_factory=frozenset)
 
     def tensors(self) -> NamedTensors:
         """Every (Hugging Face name, tensor) of the weights, on the CPU, one at a time."""
         return read_weights(self.path, ADAPTER if has_weights(self.path, ADAPTER) else MODEL)
 
 
-def read(path: Path, reset: Collection[str] = ()) -> Saved:
-    """The checkpoint at ``path``, verified but for the parts to ``reset``; tensors are read later.
+def read(path: Path) -> Saved:
+    """The checkpoint at ``path``, verified; tensors are read later.
 
     Raises:
         RunError: exit 2, there is no such folder; exit 5, a file is missing, added or changed.
@@ -50,12 +46,11 @@ def read(path: Path, reset: Collection[str] = ()) -> Saved:
             where=str(path),
             exit_code=ExitCode.WRONG_INPUT,
         )
-    damage = layout.verify(path, reset)
+    damage = layout.verify(path)
     if damage is not None:
         raise RunError(
             f"the checkpoint is damaged: {damage}",
-            hint="resume from another checkpoint, or leave resume_from_checkpoint out"
-            + reset_hint([damage]),
+            hint="resume from another checkpoint, or leave resume_from_checkpoint out",
             where=str(path),
             exit_code=ExitCode.DAMAGED,
         )
@@ -67,15 +62,7 @@ def read(path: Path, reset: Collection[str] = ()) -> Saved:
         extra=content["extra"],
         optimizer_scalars=content["optimizer"],
         resumable=content["resumable"],
-        reset=frozenset(reset),
     )
-
-
-def reset_hint(damages: Iterable[layout.Damage]) -> str:
-    """The words of a hint, where one of these checkpoints would do without its optimizer."""
-    if all(layout.verify(damage.path, layout.PARTS) for damage in damages):
-        return ""
-    return "; `--reset optimizer` goes on without the optimizer's state, which starts anew"
 
 
 def restore(
@@ -84,22 +71,18 @@ def restore(
     """The state to go on from, after weights and optimizer were put back.
 
     ``load_weights`` takes the saved (name, tensor) pairs and must refuse missing or unknown names.
-    A part that is to be reset stays as it was made.
 
     Raises:
         RunError: exit 2, the checkpoint holds weights only.
     """
-    resets = "optimizer" in saved.reset
-    if not (saved.resumable or resets):
+    if not saved.resumable:
         raise RunError(
             f"{saved.path.name} holds weights only and cannot be resumed",
-            hint="leave save_only_model out to save the optimizer's state; `--reset optimizer` "
-            "goes on without it, and base_model begins with these weights",
+            hint="leave save_only_model out to save the optimizer's state, or train from this "
+            "folder as base_model",
             where=str(saved.path),
             exit_code=ExitCode.WRONG_INPUT,
         )
     load_weights(saved.tensors())
-    if not resets:
-        tensors = load_file(saved.path / layout.OPTIMIZER)
-        optimizer.load_state(tensors, dict(saved.optimizer_scalars))
+    optimizer.load_state(load_file(saved.path / layout.OPTIMIZER), dict(saved.optimizer_scalars))
     return saved.state

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from tunesmith.checkpoint import layout
@@ -19,13 +18,7 @@ from tunesmith.checkpoint.durable import (
     require_room,
 )
 from tunesmith.checkpoint.state import TrainState
-from tunesmith.checkpoint.weights import (
-    ModelFiles,
-    NamedTensors,
-    n_bytes,
-    require_tensors,
-    save_tensors,
-)
+from tunesmith.checkpoint.weights import ModelFiles, n_bytes, require_tensors, save_tensors
 from tunesmith.errors import ExitCode, RunError
 
 
@@ -47,10 +40,6 @@ class OptimizerState(Protocol):
     def load_state(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
         """Put back what the two above gave."""
         ...
-
-
-WIDE_ENOUGH = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-"""Dtypes that have NaN and infinity, and that torch can compare."""
 
 
 def _nothing() -> dict[str, Any]:
@@ -100,12 +89,7 @@ class CheckpointStore:
         return self.write(self.take(state))
 
     def take(self, state: TrainState) -> Snapshot:
-        """What is to be saved, as it is now.
-
-        Raises:
-            RunError: exit 4, a weight is not finite: it would push out checkpoints that are.
-        """
-        require_finite(self.files.tensors(), state.step)
+        """What is to be saved, as it is now."""
         tensors = self.optimizer.state_tensors() if self.optimizer is not None else None
         require_tensors(tensors or {})
         content: dict[str, Any] = {
@@ -157,29 +141,6 @@ class CheckpointStore:
         for path in doomed:
             layout.remove(path)
         force_to_disk(self.output_dir)
-
-
-def require_finite(weights: NamedTensors, step: int) -> None:
-    """Raise unless every weight is a number; reads each once, and waits for the device once.
-
-    Raises:
-        RunError: exit 4, naming the first tensor that holds a NaN or an infinity.
-    """
-    wide = [(name, t.detach()) for name, t in weights if t.dtype in WIDE_ENOUGH and t.numel() > 0]
-    extremes = [torch.stack(torch.aminmax(tensor)) for _, tensor in wide]
-    if not extremes:
-        return
-    is_finite = torch.stack([e.double().to(extremes[0].device) for e in extremes]).isfinite()
-    bad = (~is_finite.all(1)).nonzero()
-    if len(bad) == 0:
-        return
-    raise RunError(
-        f"`{wide[int(bad[0])][0]}` is not finite after step {step}; nothing was saved",
-        hint="lower learning_rate or set max_grad_norm; earlier checkpoints were left alone, "
-        "resume from the last one",
-        where=f"step {step}",
-        exit_code=ExitCode.NOT_FINITE,
-    )
 
 
 def _write_state(folder: Path, snapshot: Snapshot) -> None:

@@ -12,7 +12,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tunesmith.data.inside import why_outside
 from tunesmith.errors import ExitCode, RunError
 
 MODEL = "model"
@@ -93,8 +92,7 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
     """The files in ``folder`` that hold the weights, in the order of their shards.
 
     Raises:
-        RunError: exit 5, there are none, or the index names one that is missing; exit 8, it names
-            one that is not in the folder.
+        RunError: exit 5, there are none, or the index names one that is missing.
     """
     single = folder / f"{stem}.safetensors"
     if single.is_file():
@@ -104,13 +102,6 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
         raise _incomplete(folder, single.name)
     names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     for name in names:
-        if (reason := why_outside(folder, name)) is not None:
-            raise RunError(
-                f"{index.name} names {name!r}, and {reason}",
-                hint="use another checkpoint, or make this one again",
-                where=str(index),
-                exit_code=ExitCode.UNSAFE,
-            )
         if not (folder / name).is_file():
             raise _incomplete(folder, name)
     return [folder / name for name in names]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,7 +18,6 @@ from tunesmith.config.read import LoadedConfig, load
 
 if TYPE_CHECKING:
     from tunesmith.data.ledger import Ledger
-    from tunesmith.models.tokenizer_facts import TokenizerFacts
     from tunesmith.runs.material import Material
     from tunesmith.runs.preprocess import Shown
 
@@ -52,24 +51,22 @@ def preprocess(
 ) -> None:
     """Prepare the data of CONFIG into the cache; show tokens, masks and the ledger.
 
-    Rows of preferences, rewards and prompts are read and shown as training reads them; nothing of
-    them is cached.
+    Rows of preferences, rewards and prompts are read and shown, although training on them is not
+    built yet; nothing of them is cached.
     """
     if against and html is None:
         raise click.UsageError("`--against` needs `--html FILE`.")
     loaded = load(config, overrides, data_only=True)
     show_notices(loaded.notices)
-    from tunesmith.runs.preprocess import known_tokenizer, views
+    from tunesmith.runs.preprocess import views
 
-    tokenizer = known_tokenizer(loaded.config)
-    done = _prepared(loaded, tokenizer, with_model=html is not None)
+    material, ledger = _prepared(loaded)
     is_shown = n_shown and (html is None or as_json)
-    asked = (loaded.config, n_shown, loaded.method, tokenizer)
-    shown = list(views(*asked)) if is_shown else []
+    shown = list(views(loaded.config, n_shown, loaded.method)) if is_shown else []
     if html is not None:
         from tunesmith.runs.token_page import Looked, write_page
 
-        looked = Looked(loaded.config, loaded.method, done.ledger, done.material)
+        looked = Looked(loaded.config, loaded.method, ledger, material)
         other = (against, load(against, overrides, data_only=True)) if against else None
         beside = (other[0], other[1].config, other[1].method) if other else None
         write_page(looked, html, rows=n_shown or _ROWS_OF_A_PAGE, against=beside)
@@ -77,49 +74,30 @@ def preprocess(
     if as_json:
         for row in shown:
             click.echo(json.dumps(asdict(row), ensure_ascii=False))
-        click.echo(json.dumps(done.ledger.to_json(), ensure_ascii=False))
+        click.echo(json.dumps(ledger.to_json(), ensure_ascii=False))
         return
     _show_rows(shown, reasons=reasons)
-    for line in done.ledger.summary():
+    for line in ledger.summary():
         click.echo(line)
-    click.echo(done.ending)
+    click.echo(_ending(material))
 
 
-class _Done(NamedTuple):
-    """What was done with the rows, in words too; with the model only where a page needs it."""
-
-    ledger: Ledger
-    ending: str
-    material: Material | None = None
-
-
-def _prepared(loaded: LoadedConfig, tokenizer: TokenizerFacts, *, with_model: bool) -> _Done:
-    """The rows prepared, or looked at where nothing can be done with them yet."""
+def _prepared(loaded: LoadedConfig) -> tuple[Material | None, Ledger]:
+    """The prepared data and its ledger; no data where it can only be looked at."""
     from rich.console import Console as Screen
 
     from tunesmith.report.progress import Preparing
-    from tunesmith.runs.preprocess import is_looked_at, look, prepare_rows
+    from tunesmith.runs.prepare import prepare
+    from tunesmith.runs.preprocess import is_looked_at, look
 
-    config = loaded.config
     preparing = Preparing(Screen(stderr=True))
     try:
-        if is_looked_at(config, loaded.method):
-            ledger = look(config, loaded.method, tokenizer, preparing)
-            ending = "looked at, not kept: training on these rows is not built yet"
-            return _Done(ledger, ending)
-        if with_model or config.data.streaming:
-            from tunesmith.runs.prepare import prepare
-
-            material = prepare(config, progress=preparing)
-            return _Done(material.ledger, _ending(from_cache=material.from_cache), material)
-        prepared = prepare_rows(config, tokenizer, preparing)
+        if is_looked_at(loaded.config, loaded.method):
+            return None, look(loaded.config, loaded.method, preparing)
+        material = prepare(loaded.config, progress=preparing)
     finally:
         preparing.close()
-    return _Done(prepared.ledger, _ending(from_cache=prepared.from_cache))
-
-
-def _ending(*, from_cache: bool) -> str:
-    return "from the cache" if from_cache else "prepared now"
+    return material, material.ledger
 
 
 def _show_rows(shown: Iterable[Shown], *, reasons: bool) -> None:
@@ -133,3 +111,9 @@ def _show_rows(shown: Iterable[Shown], *, reasons: bool) -> None:
         for line in show(samples, colour=sys.stdout.isatty(), reasons=reasons):
             click.echo(line)
         click.echo()
+
+
+def _ending(material: Material | None) -> str:
+    if material is None:
+        return "looked at, not kept: training on these rows is not built yet"
+    return "from the cache" if material.from_cache else "prepared now"

@@ -10,7 +10,6 @@ from typing import TextIO
 import click
 
 from tunesmith.errors import ExitCode, Problem, TunesmithError
-from tunesmith.log import scrubbed
 
 REPORT = "This is a bug of tunesmith. Please report it with the lines above and your config."
 MAX_PROBLEMS = 50
@@ -20,9 +19,9 @@ def show_error(error: TunesmithError, *, stream: TextIO | None = None, debug: bo
     """Write the error's block to ``stream`` (stderr), in colour on a terminal only."""
     out = stream if stream is not None else sys.stderr
     if debug:
-        out.write(scrubbed("".join(traceback.format_exception(error))))
+        out.write("".join(traceback.format_exception(error)))
     for line in error_lines(error):
-        click.echo(scrubbed(line), file=out, color=None if out.isatty() else False)
+        click.echo(line, file=out, color=None if out.isatty() else False)
 
 
 def error_lines(error: TunesmithError) -> Iterator[str]:
@@ -68,7 +67,7 @@ def show_notices(notices: Iterable[str], *, stream: TextIO | None = None) -> Non
 def show_bug(error: BaseException, *, stream: TextIO | None = None) -> None:
     """Write the traceback of an error that nobody foresaw, and ask for a report."""
     out = stream if stream is not None else sys.stderr
-    out.write(scrubbed("".join(traceback.format_exception(error))))
+    out.write("".join(traceback.format_exception(error)))
     click.echo(REPORT, file=out)
 
 

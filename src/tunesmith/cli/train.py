@@ -10,27 +10,15 @@ from tunesmith.cli.options import OVERRIDE_SETTINGS, Request, takes_config, take
 from tunesmith.cli.sweep import list_sweep, train_sweep
 from tunesmith.config.environment import Environment
 from tunesmith.config.read import LoadedConfig
-from tunesmith.errors import TunesmithError
 
 
 @click.command(context_settings=OVERRIDE_SETTINGS)
 @takes_config
 @click.option("--accept-change", multiple=True, metavar="KEY", help="Go on across this change.")
-@click.option(
-    "--reset",
-    multiple=True,
-    type=click.Choice(["optimizer"]),
-    help="Go on without this part of a checkpoint; it starts anew.",
-)
 @click.option("--sweep", metavar="FILE", help="Train once for each combination of FILE's values.")
 @click.option("--fail-fast", is_flag=True, help="With --sweep: end with the first run that fails.")
 def train(
-    *,
-    request: Request,
-    accept_change: tuple[str, ...],
-    reset: tuple[str, ...],
-    sweep: str | None,
-    fail_fast: bool,
+    *, request: Request, accept_change: tuple[str, ...], sweep: str | None, fail_fast: bool
 ) -> int | None:
     """Plan, check, train and export what the YAML CONFIG describes.
 
@@ -38,8 +26,7 @@ def train(
     """
     if sweep is not None:
         accepted = [word for key in accept_change for word in ("--accept-change", key)]
-        resets = [word for part in reset for word in ("--reset", part)]
-        return train_sweep(request, sweep, fail_fast=fail_fast, more=[*accepted, *resets])
+        return train_sweep(request, sweep, fail_fast=fail_fast, more=accepted)
     if fail_fast:
         raise click.UsageError("`--fail-fast` needs `--sweep FILE`.")
     loaded = request.load()
@@ -47,20 +34,17 @@ def train(
     from tunesmith.dist.runtime import detect
     from tunesmith.launch.local import start
     from tunesmith.report.console import Console
-    from tunesmith.runs.folder import Consent
     from tunesmith.runs.watchers import told_to
 
     _require_machine(request, loaded, detect())
-    consent = Consent(frozenset(accept_change), frozenset(reset))
-    start(loaded.config, told_to(Console()), consent=consent)
+    start(loaded.config, told_to(Console()), accepted=accept_change)
     return None
 
 
 @click.command(context_settings=OVERRIDE_SETTINGS)
 @takes_config
 @takes_machine
-@click.option("--json", "as_json", is_flag=True, help="Print what the probes found as JSON.")
-def check(*, request: Request, as_json: bool) -> None:
+def check(*, request: Request) -> None:
     """Run the preflight of CONFIG on its own data and model, and train nothing.
 
     With --machine the config must fit that machine; the probes run on this one.
@@ -72,37 +56,7 @@ def check(*, request: Request, as_json: bool) -> None:
     from tunesmith.runs.watchers import told_to
 
     _require_machine(request, loaded, request.environment or detect())
-    if as_json:
-        _check_as_json(loaded)
-    else:
-        rehearse(loaded.config, told_to(Console()))
-
-
-def _check_as_json(loaded: LoadedConfig) -> None:
-    """One object on stdout: ``ok``, the ``probes`` that ran, and the ``problem`` that ended it.
-
-    Raises:
-        TunesmithError: the problem, for the exit code and the block on stderr.
-    """
-    from tunesmith.launch.local import rehearse
-    from tunesmith.runs.preflight.probe import Finding
-    from tunesmith.runs.watchers import Watchers
-
-    findings: list[Finding] = []
-    problem: TunesmithError | None = None
-    try:
-        rehearse(loaded.config, Watchers(probed=findings.append))
-    except TunesmithError as error:
-        problem = error
-    told = {
-        "ok": problem is None,
-        "problem": problem
-        and {"message": problem.message, "where": problem.where, "fix": problem.hint},
-        "probes": [finding.to_json() for finding in findings],
-    }
-    click.echo(json.dumps(told, indent=2, ensure_ascii=False, default=str))
-    if problem is not None:
-        raise problem
+    rehearse(loaded.config, told_to(Console()))
 
 
 @click.command(context_settings=OVERRIDE_SETTINGS)

@@ -44,7 +44,7 @@ class AdaptersSection(Section):
         flat="lora_dropout",
         ge=0,
         lt=1,
-        readers="tunesmith.models.adapters tunesmith.runs.memory",
+        readers="tunesmith.models.adapters",
         **ADAPTED,
     )
     target_modules: tuple[str, ...] | str | None = key(

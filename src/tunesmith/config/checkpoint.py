@@ -41,27 +41,26 @@ class CheckpointSection(Section):
         flat="save_total_limit",
         le=1_000_000,
         ge=1,
-        readers="tunesmith.runs.assemble tunesmith.runs.disk",
+        readers="tunesmith.runs.assemble",
     )
     weights_only: bool = key(
         False,
         "Save no optimizer state: such a checkpoint cannot be resumed.",
         flat="save_only_model",
-        readers="tunesmith.runs.assemble tunesmith.runs.disk tunesmith.runs.memory "
-        "tunesmith.runs.preflight.resume",
+        readers="tunesmith.runs.assemble tunesmith.runs.preflight.resume",
     )
     in_background: bool = key(
         False,
         "Write checkpoints in a thread while training goes on, from a copy in the host's memory of "
         "everything that is saved. The files are the same.",
         flat="save_async",
-        readers="tunesmith.runs.assemble tunesmith.runs.memory",
+        readers="tunesmith.runs.assemble",
     )
     resume_from: str | None = key(
         None,
         "A checkpoint's folder to go on from.",
         flat="resume_from_checkpoint",
-        readers="tunesmith.runs.preflight.answers tunesmith.runs.train",
+        readers="tunesmith.runs.train",
     )
     auto_resume: bool = key(
         True,

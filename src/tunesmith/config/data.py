@@ -42,13 +42,13 @@ class DatasetEntry(Section):
         ...,
         "A hub id, file, folder or glob.",
         readers="tunesmith.data.build tunesmith.data.prepare tunesmith.data.sources "
-        "tunesmith.data.windows tunesmith.runs.estimate tunesmith.runs.finish tunesmith.runs.sent",
+        "tunesmith.data.windows tunesmith.runs.estimate tunesmith.runs.finish",
     )
     type: str | InlineFormat | None = key(
         None,
         "The format's name, or a mapping of fields and formats; `chat_template` when left out.",
-        readers="tunesmith.data.formats.load tunesmith.data.formats.options "
-        "tunesmith.data.sources tunesmith.runs.prepare",
+        readers="tunesmith.data.build tunesmith.data.formats.load "
+        "tunesmith.data.formats.options tunesmith.data.sources tunesmith.runs.prepare",
     )
     name: str | None = key(None, "The hub data set's configuration.", readers="tunesmith.data.hub")
     split: str | None = key(
@@ -247,40 +247,40 @@ class DatasetEntry(Section):
         None,
         "Key of a turn's reasoning in the template; `reasoning_content` when left out.",
         **TURNS,
-        readers="tunesmith.data.formats.options tunesmith.runs.request",
+        readers="tunesmith.data.formats.options tunesmith.runs.prepare",
     )
     split_thinking: bool = key(
         False,
         "Take `<think>...</think>` out of answers into the key of their reasoning.",
         **CHOICE,
-        readers="tunesmith.data.formats.options tunesmith.runs.request",
+        readers="tunesmith.data.formats.options tunesmith.runs.prepare",
     )
     roles: dict[str, list[str]] | None = key(
         None,
         "Template role -> names in the rows.",
         **CHOICE,
-        readers="tunesmith.data.formats.options tunesmith.runs.request",
+        readers="tunesmith.data.formats.options tunesmith.runs.prepare",
     )
     roles_to_train: list[str] | None = key(
         None,
         "Roles whose turns train; `[assistant]` when left out.",
         **CHOICE,
-        readers="tunesmith.runs.request",
+        readers="tunesmith.runs.prepare",
     )
     turns_to_train: Literal["all", "last"] = key(
         "all",
         "Of the turns that would train: all, or the last one alone.",
         **CHOICE,
-        readers="tunesmith.runs.request",
+        readers="tunesmith.runs.prepare",
     )
     train_on_eos: TrainOn | None = key(
         None,
         "Which ends of turn train: of trained turns, all, the last, none.",
         **CHOICE,
-        readers="tunesmith.runs.prepare tunesmith.runs.request",
+        readers="tunesmith.runs.prepare",
     )
     train_on_eot: TrainOn | None = key(
-        None, "The same for `eot_tokens`.", **CHOICE, readers="tunesmith.runs.request"
+        None, "The same for `eot_tokens`.", **CHOICE, readers="tunesmith.runs.prepare"
     )
     drop_system_message: bool = key(
         False,
@@ -289,16 +289,16 @@ class DatasetEntry(Section):
         readers="tunesmith.data.formats.options",
     )
     chat_template: str | None = key(
-        None, "This data set's own template.", **CHOICE, readers="tunesmith.runs.request"
+        None, "This data set's own template.", **CHOICE, readers="tunesmith.runs.prepare"
     )
     chat_template_jinja: str | None = key(
-        None, "Its text or file.", **CHOICE, readers="tunesmith.runs.request"
+        None, "Its text or file.", **CHOICE, readers="tunesmith.runs.prepare"
     )
     history: Literal["whole", "expand", "last"] | None = key(
         None,
         "Where a template changes earlier turns: `expand` to a sample a turn, or train the `last`.",
         **CHOICE,
-        readers="tunesmith.runs.request",
+        readers="tunesmith.runs.prepare",
     )
 
 
@@ -309,15 +309,14 @@ class DataSection(Section):
         (),
         "The data sets to train on.",
         flat="datasets",
-        readers="tunesmith.data.prepare tunesmith.runs.finish tunesmith.runs.preflight.source_rows "
-        "tunesmith.runs.prepare tunesmith.runs.request tunesmith.runs.sent tunesmith.runs.streams",
+        readers="tunesmith.data.prepare tunesmith.runs.finish tunesmith.runs.preflight.serving "
+        "tunesmith.runs.prepare tunesmith.runs.streams",
     )
     test_datasets: tuple[DatasetEntry, ...] = key(
         (),
         "Held-out data sets.",
         flat="test_datasets",
-        readers="tunesmith.data.prepare tunesmith.runs.prepare tunesmith.runs.request "
-        "tunesmith.runs.streams",
+        readers="tunesmith.data.prepare tunesmith.runs.prepare tunesmith.runs.streams",
     )
     val_set_size: float = key(
         0.0,
@@ -331,7 +330,7 @@ class DataSection(Section):
         None,
         "Folder of the prepared cache.",
         flat="dataset_prepared_path",
-        readers="tunesmith.runs.request",
+        readers="tunesmith.runs.prepare",
     )
     workers: int | None = key(
         None,
@@ -339,7 +338,7 @@ class DataSection(Section):
         flat="dataset_num_proc",
         le=1024,
         ge=1,
-        readers="tunesmith.runs.request",
+        readers="tunesmith.runs.prepare",
     )
     shuffle_merged: bool = key(
         True,
@@ -425,7 +424,7 @@ class DataSection(Section):
         when=reads_prompts,
         why="`roles_to_train` names the turns that train",
         alters_training=True,
-        readers="tunesmith.data.formats.options tunesmith.data.prepare tunesmith.runs.request",
+        readers="tunesmith.data.formats.options tunesmith.data.prepare tunesmith.runs.prepare",
     )
     exact_deduplication: bool = key(
         False,

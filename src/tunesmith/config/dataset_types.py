@@ -6,10 +6,9 @@ The same word means other formats under other objectives: ``chatml.intel`` is a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from tunesmith.catalog import PROMPT_STYLES, STYLED_FORMATS
 from tunesmith.config.inline import InlineFormat
@@ -47,17 +46,6 @@ _COMPARED: Final = (
     *("dpo", "orpo", "kto", "bradley_terry", "stepwise_supervised", "prompts"),
     *("ebft.ebft_chat_multiturn", "ebft.ebft_opencode", "ebft.ebft_reasoning.transform"),
 )
-
-Rows = Literal["answers", "pairs", "judged", "steps", "prompts"]
-
-_ROWS: Final[Mapping[str, Rows]] = {
-    "dpo": "pairs",
-    "orpo": "pairs",
-    "bradley_terry": "pairs",
-    "kto": "judged",
-    "stepwise_supervised": "steps",
-}
-"""Families of formats whose rows are compared or judged -> what such a row holds."""
 
 
 def format_name(kind: str | InlineFormat | None, method: str | None = None) -> str:
@@ -121,20 +109,6 @@ def is_compared(name: str) -> bool:
     The strided forms of EBFT are conversations and texts like others.
     """
     return name.startswith(_COMPARED) and not name.endswith("_strided")
-
-
-def rows_of(name: str) -> Rows | None:
-    """What the rows of a format hold; None for a type that the catalog has not."""
-    if name not in registry("formats"):
-        return None
-    if not is_compared(name):
-        return "answers"
-    return next((rows for start, rows in _ROWS.items() if name.startswith(start)), "prompts")
-
-
-def rows_for(method: str) -> Rows:
-    """What the rows must hold that ``rl`` (or nothing, "") trains on."""
-    return _ROWS.get(_FAMILIES.get(method, ""), "answers")
 
 
 def is_own(name: str) -> bool:

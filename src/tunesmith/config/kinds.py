@@ -19,15 +19,17 @@ from tunesmith.registry import nearest
 # Kind -> keys. The kinds are `BOUNDS` of numbers, and what `TYPES` names.
 _KINDS: Mapping[str, str] = {
     "flag": """
-        activation_offloading
-        mask_thinking_ce reward_model process_reward_model
+        activation_offloading dpo_use_weighting precompute_ref_log_probs dpo_use_liger_kernel
+        dpo_padding_free
+        rl_adapter_ref_model mask_thinking_ce reward_model process_reward_model
         kd_normalize_topk use_eaft liger_use_token_scaling deepcompile fp32_norms
         expert_parallel_fallback_on_unsupported qlora_sharded_model_loading use_ray spawn
-        swanlab_log_completions use_otel_metrics
+        use_wandb use_mlflow hf_mlflow_log_artifacts use_comet comet_online use_trackio
+        use_swanlab swanlab_log_model swanlab_log_completions use_tensorboard use_otel_metrics
         generate_samples generation_do_sample do_bench_eval do_causal_lm_eval lm_eval_post_train
         apply_chat_template fewshot_as_multiturn load_best_model_at_end save_first_step
         greater_is_better skip_prepare_dataset auto_find_batch_size use_pose qgalore_proj_quant
-        relora relora_cpu_offload peft_use_dora peft_ensure_weight_tying
+        lr_quadratic_warmup relora relora_cpu_offload peft_use_dora peft_ensure_weight_tying
         freeze_mm_modules resize_token_embeddings_to_32x shrink_embeddings
         mean_resizing_embeddings embeddings_skip_upcast reinit_weights gptq use_onebitllms
         quantize_moe_experts gptq_disable_exllama nvfp4_merge_aware fp8
@@ -63,7 +65,7 @@ _KINDS: Mapping[str, str] = {
         generation_max_new_tokens eval_max_new_tokens lm_eval_batch_size early_stopping_patience
         pose_max_context_len pose_num_chunks dion_rank_multiple_of qgalore_rank
         qgalore_update_proj_gap qgalore_proj_bits qgalore_proj_group_size qgalore_gamma_proj
-        qgalore_queue_size lisa_n_layers lisa_step_interval
+        qgalore_queue_size jagged_restart_steps lisa_n_layers lisa_step_interval
         tiled_mlp_num_shards moe_dequant_chunk_size nemo_gym_head_port nemo_gym_server_timeout
         nemo_gym_verify_timeout nemo_gym_run_timeout nemo_gym_max_turns gradio_server_port
         gradio_max_new_tokens peft.loftq_config.loftq_bits trl.max_completion_length
@@ -82,22 +84,23 @@ _KINDS: Mapping[str, str] = {
         trl.top_k""",
     "whole": """
         expert_parallel_num_rdma_bytes profiler_steps_start eval_table_size generation_top_k
-
+        jagged_restart_warmup_steps jagged_restart_anneal_steps
         trl.replay_buffer_size ebft.min_completion_prefix qat.fake_quant_after_n_steps
         diffusion.mask_token_id""",
     "rate": """
-        center_rewards_coefficient kd_ce_alpha kd_temperature kd_beta
+        rl_beta orpo_alpha simpo_gamma cpo_alpha kto_desirable_weight
+        kto_undesirable_weight center_rewards_coefficient kd_ce_alpha kd_temperature kd_beta
         kd_temperature_min eaft_alpha generation_temperature
-        adam_epsilon2
+        embedding_lr embedding_lr_scale loraplus_lr_ratio loraplus_lr_embedding adam_epsilon2
         dion_lr qgalore_scale grokfast_lamb nvfp4_merge_aware_start_step gradio_temperature
-        datasets[].temperature trl.beta trl.temperature trl.repetition_penalty
+        datasets[].temperature lr_groups[].lr trl.beta trl.temperature trl.repetition_penalty
         trl.epsilon trl.epsilon_high trl.vllm_importance_sampling_cap ebft.alignment_coef
         ebft.diversity_coef ebft.ce_coef ebft.gt_length_multiplier ebft.temperature ebft.rl_coef
         diffusion.eps diffusion.generation_temperature hatchery.sample_temperature
         hatchery.future_timeout""",
     "share": """
-        kd_alpha generation_top_p generation_prompt_ratio adam_beta3
-        dion_momentum dion_rank_fraction qgalore_cos_threshold
+        dpo_label_smoothing kd_alpha generation_top_p generation_prompt_ratio adam_beta3
+        dion_momentum dion_rank_fraction qgalore_cos_threshold cosine_constant_lr_ratio
         relora_prune_ratio grokfast_alpha spectrum_top_fraction trl.ref_model_mixup_alpha
         trl.top_p trl.min_p trl.reroll_start_fraction vllm.gpu_memory_utilization ebft.top_p
         diffusion.min_mask_ratio diffusion.max_mask_ratio""",
@@ -106,7 +109,7 @@ _KINDS: Mapping[str, str] = {
     "number": """
         scaling_softmax_factor scaling_softmax_bias trl.off_policy_mask_threshold""",
     "text": """
-        role_boundaries[].role role_boundaries[].start role_boundaries[].end
+        role_boundaries[].role role_boundaries[].start role_boundaries[].end lr_groups[].name
         trl.vllm_server_host trl.vllm_guided_decoding_regex trl.loss_type trl.rollout_func
         vllm.device vllm.dtype vllm.host vllm.reasoning_parser vllm.serve_module
         vllm.worker_extension_cls dynamic_checkpoint.trigger_file_path
@@ -114,18 +117,18 @@ _KINDS: Mapping[str, str] = {
         diffusion.mask_token_str hatchery.base_url hatchery.api_key hatchery.project_id
         hatchery.save_name_prefix volumes[].name volumes[].mount fp8_config.recipe""",
     "words": """
-        fsdp fp32_norm_classes dockerfile_commands secrets lm_eval_tasks
+        dpo_loss_type fsdp fp32_norm_classes dockerfile_commands secrets lm_eval_tasks
         eval_causal_lm_metrics optim_target_modules lora_target_parameters peft_layers_pattern
-        unfrozen_parameters tokens nemo_gym_config_paths trl.reward_funcs
+        unfrozen_parameters tokens nemo_gym_config_paths lr_groups[].modules trl.reward_funcs
         selective_checkpointing.save selective_checkpointing.recompute_layer_types
         hatchery.reward_funcs""",
     "list": """
-        volumes pose_split_on_token_ids peft_layers_to_transform
+        dpo_loss_weights volumes pose_split_on_token_ids lr_groups peft_layers_to_transform
         peft_layer_replication lora_exclude_modules role_boundaries nemo_gym_datasets
         trl.reward_weights ebft.feature_layers trl.reward_processing_classes""",
     "map": """
         trl vllm ebft diffusion fsdp_config resources_per_worker hatchery
-        dynamic_checkpoint lora_rank_pattern lora_alpha_pattern peft
+        comet_experiment_config dynamic_checkpoint lora_rank_pattern lora_alpha_pattern peft
         mora added_tokens_overrides model_quantization_config_kwargs qat quantization
         llmcompressor fp8_config max_memory processor_kwargs overrides_of_model_kwargs
         model_kwargs peft.loftq_config trl.generation_kwargs trl.chat_template_kwargs
@@ -140,6 +143,9 @@ _KINDS: Mapping[str, str] = {
 NAMES: Mapping[str, str] = {
     "activation_offloading": "legacy disk hidden_states",
     "diffusion.noise_schedule": "linear cosine",
+    "dpo_loss_type": """
+        sigmoid hinge ipo exo_pair nca_pair robust bco_pair sppo_hard aot aot_unpaired discopop
+        apo_zero apo_down sft""",
     "ebft.advantage_estimator": "rloo group_norm reinforce",
     "ebft.embed_method": "last_token mean_pooling completion_mean concat",
     "ebft.mode": "structured strided",
@@ -169,6 +175,7 @@ NAMES: Mapping[str, str] = {
     "trl.vllm_importance_sampling_mode": """
         token_truncate token_mask sequence_truncate sequence_mask""",
     "trl.vllm_mode": "server colocate",
+    "wandb_mode": "online offline disabled shared",
 }
 
 # Kind of a number -> least and most, whether the least itself is one, whether it is whole.

@@ -50,8 +50,6 @@ _DERIVED = "it is worked out here"
 _WHOLE = "all weights train wherever `adapter` is not set"
 _SINGLE = "it means nothing on one device"
 _NEVER_REENTRANT = "recomputing is never reentrant here, which trains the same"
-_NUMBERS_ONLY = "trackers are told numbers, models stay in `output_dir`"
-_NO_GRADIENTS = "trackers are told `grad_norm`, not the gradient of each weight"
 _NOWHERE = "no template reads it, in axolotl neither: give the rows a system turn"
 
 # Reason -> keys that are left out with that reason, wherever they ask for anything.
@@ -59,7 +57,7 @@ _IGNORED: Mapping[str, str] = {
     _LOSS: """
         cut_cross_entropy liger_cross_entropy liger_fused_linear_cross_entropy
         flash_attn_cross_entropy flash_attn_cross_entropy_loss chunked_cross_entropy
-        chunked_cross_entropy_num_chunks unsloth_cross_entropy_loss dpo_use_liger_kernel""",
+        chunked_cross_entropy_num_chunks unsloth_cross_entropy_loss""",
     _SAME: """
         lora_mlp_kernel lora_qkv_kernel lora_o_kernel lora_embedding_kernel liger_rope
         liger_rms_norm liger_rms_norm_gated liger_layer_norm liger_swiglu liger_glu_activation
@@ -90,9 +88,7 @@ _IGNORED: Mapping[str, str] = {
         device_map""",
     _NEVER_REENTRANT: "gradient_checkpointing_kwargs",
     _NOWHERE: "default_system_message",
-    _NUMBERS_ONLY: "wandb_log_model hf_mlflow_log_artifacts swanlab_log_model",
-    _NO_GRADIENTS: "wandb_watch",
-    _FLAT: "batch_flattening dpo_padding_free",
+    _FLAT: "batch_flattening",
     _SINGLE: """
         local_rank world_size ddp ddp_timeout ddp_bucket_cap_mb ddp_broadcast_buffers
         ddp_find_unused_parameters""",
@@ -110,8 +106,6 @@ _USUAL: Mapping[str, Any] = {
     "experimental_skip_move_to_device": True,
     "device_map": "auto",
 }
-
-_SECRET = "is a secret, and no secret is written in a config"
 
 # Key -> (why it is refused, what to write instead).
 REFUSED: Mapping[str, tuple[str, str]] = {
@@ -134,11 +128,6 @@ REFUSED: Mapping[str, tuple[str, str]] = {
         "was never read by axolotl, the rate fell to 0",
         "use `cosine_min_lr_ratio`, a share of `learning_rate`",
     ),
-    # `secrets.refuse_secrets` answers for their values.
-    "comet_api_key": (_SECRET, "set the environment variable COMET_API_KEY"),
-    "swanlab_api_key": (_SECRET, "set the environment variable SWANLAB_API_KEY"),
-    "swanlab_lark_webhook_url": (_SECRET, "take it out"),
-    "swanlab_lark_secret": (_SECRET, "take it out"),
 }
 
 # Switch -> the attention function that it asks for; None leaves the choice to the machine.
@@ -242,7 +231,7 @@ def _ignore(draft: Draft) -> None:
 
 
 def _asks(name: str, value: Any) -> bool:
-    if value in (None, "", "false", [], {}):
+    if value in (None, "", [], {}):
         return False
     return bool(value != _USUAL[name]) if name in _USUAL else bool(value)
 
@@ -338,9 +327,9 @@ def _resume_switch(draft: Draft) -> None:
 
 
 def _remote_code(draft: Draft) -> None:
-    """``trust_remote_code``, which stays to be read: alone it lets nothing run."""
+    """``trust_remote_code``, which stays to be read: a model that needs it is refused."""
     if draft.values.get("trust_remote_code") is True:
-        text = "trust_remote_code is never enough: a model's code runs where `remote_code` names it"
+        text = "trust_remote_code is never obeyed: a model that needs code of its own is refused"
         draft.left_out(("trust_remote_code",), text)
 
 

@@ -32,10 +32,8 @@ _CAPABILITIES: Mapping[str, str] = {
     "mora.MoraPlugin": "further kinds of LoRA",
     "nemo_gym.NemoGymPlugin": "NeMo Gym",
     "spectrum.SpectrumPlugin": "Spectrum",
+    "swanlab.SwanLabPlugin": "SwanLab",
 }
-
-# Plugins whose key alone is enough here, and that switch it on where it is not given.
-_SWITCHES: Mapping[str, str] = {"swanlab.SwanLabPlugin": "use_swanlab"}
 
 
 def take_plugins(draft: Draft) -> None:
@@ -51,14 +49,11 @@ def take_plugins(draft: Draft) -> None:
 
 
 def _take(draft: Draft, name: str, path: Path, *, alone: bool) -> None:
-    known = {**_LEFT_OUT, **_CAPABILITIES, **_SWITCHES}
+    known = {**_LEFT_OUT, **_CAPABILITIES}
     short = _short(name)
     if short in _LEFT_OUT:
         whole: Path = ("plugins",) if alone else path
         draft.replace(whole, {}, f"plugin {name} is left out: {_LEFT_OUT[short]}")
-        return
-    if short in _SWITCHES:
-        _switch(draft, name, ("plugins",) if alone else path, _SWITCHES[short])
         return
     if short in _CAPABILITIES:
         draft.switched.append(Switched(_CAPABILITIES[short], path, draft.place(path)))
@@ -68,13 +63,6 @@ def _take(draft: Draft, name: str, path: Path, *, alone: bool) -> None:
         edit = {".".join(map(str, path)): f"{_HOME}{meant}" if meant else REMOVE}
         draft.problem("out-of-range", path, f"axolotl has no plugin `{name}`", fix, edit)
     draft.drop(path)
-
-
-def _switch(draft: Draft, name: str, path: Path, switch: str) -> None:
-    """Read a plugin as the key that stands for it, unless that is given."""
-    new: dict[Path, bool] = {} if draft.values.get(switch) is not None else {(switch,): True}
-    said = f"read as `{switch}: true`" if new else f"left out: `{switch}` says it"
-    draft.replace(path, new, f"plugin {name} is {said}")
 
 
 def _short(name: str) -> str:

@@ -14,7 +14,6 @@ from ruamel.yaml.error import YAMLError
 from tunesmith.config.draft import Draft, Rewrite
 from tunesmith.config.legacy import upgrade
 from tunesmith.config.read import as_error, draft_of, read_old_booleans
-from tunesmith.config.secrets import refuse_secrets
 from tunesmith.config.splice import Span, Text
 from tunesmith.config.tree import Path
 from tunesmith.errors import ConfigError
@@ -40,7 +39,7 @@ def migrate(text: str, name: str) -> Migration:
     Keys that are refused, unknown or not built stay as they are: loading the file names them.
 
     Raises:
-        ConfigError: the text is no YAML mapping, or holds a secret.
+        ConfigError: the text is no YAML mapping.
     """
     draft = _upgraded(text, name)
     after = _replayed(text, draft.rewrites)
@@ -79,7 +78,6 @@ def _old_in(after: str, draft: Draft) -> list[Rewrite] | None:
 def _upgraded(text: str, name: str) -> Draft:
     """The values of the text after old keys were read as what they mean."""
     draft = draft_of(text, name)
-    refuse_secrets(draft)
     if draft.problems:
         raise as_error(draft.problems, name)
     upgrade(draft)

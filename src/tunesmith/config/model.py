@@ -7,26 +7,6 @@ from typing import Any
 from tunesmith.config.section import Section, key
 
 
-class RemoteCode(Section):
-    """Code of a model's repository that somebody has read, by its bytes."""
-
-    repo: str = key(
-        ...,
-        "The repository, as `base_model` names it.",
-        readers="tunesmith.models.remote_code",
-    )
-    commit: str | None = key(
-        None,
-        "The commit, all 40 hex digits; left out where `base_model` is a local folder.",
-        readers="tunesmith.models.remote_code",
-    )
-    sha256: dict[str, str] = key(
-        ...,
-        "The SHA-256 (64 hex digits) of every `.py` file of the repository, by its path in it.",
-        readers="tunesmith.models.remote_code",
-    )
-
-
 class ModelSection(Section):
     """Where the base model comes from."""
 
@@ -34,7 +14,7 @@ class ModelSection(Section):
         ...,
         "The base model: a hub id, a local folder, or a `.gguf` file (dequantised at load).",
         flat="base_model",
-        readers="tunesmith.models.source tunesmith.runs.sent",
+        readers="tunesmith.models.source",
     )
     config_path: str | None = key(
         None,
@@ -56,18 +36,9 @@ class ModelSection(Section):
     )
     trust_remote_code: bool = key(
         False,
-        "Never enough: a model that needs code of its repository is refused until `remote_code` "
-        "names the code's bytes; where transformers has the model itself, nothing is run.",
+        "Never obeyed: code of a model's repository is not run; a model that needs it is refused.",
         flat="trust_remote_code",
         readers="tunesmith.models.load",
-    )
-    remote_code: RemoteCode | None = key(
-        None,
-        "Code of the model's repository that may run: repository, commit and the hash of each "
-        "file. `train` prints the block for a model that needs it. Anything else that is found "
-        "ends the run with exit code 8.",
-        flat="remote_code",
-        readers="tunesmith.models.source",
     )
     config_overrides: dict[str, Any] | None = key(
         None,

@@ -13,7 +13,7 @@ from tunesmith.config.legacy import legacy_keys
 from tunesmith.config.legacy_data import ENTRY_KEYS
 from tunesmith.config.synonyms import synonyms
 from tunesmith.config.tree import Path
-from tunesmith.config.unbuilt import RL_METHODS, take_unbuilt, unbuilt_keys
+from tunesmith.config.unbuilt import take_unbuilt, unbuilt_keys
 from tunesmith.config.words import edit_in_words
 from tunesmith.errors import REMOVE, Edit
 from tunesmith.registry import distance, nearest, plain
@@ -47,8 +47,7 @@ def _walk(
     for name, value in list(block.items()):
         flat, here = prefix + name, (*path, name)
         is_path = ("." in name or "[" in name) and flat not in top_leaves()
-        is_unbuilt = flat in unbuilt_keys() or (flat == "rl" and str(value) in RL_METHODS)
-        if is_unbuilt and not is_path:
+        if flat in unbuilt_keys() and not is_path:
             unbuilt.append((flat, here, value))
         elif flat in groups() and isinstance(value, dict):
             _walk(draft, value, here, flat + ".", unbuilt, lenient=lenient)

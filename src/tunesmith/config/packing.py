@@ -17,7 +17,7 @@ class PackingSection(Section):
         flat="sequence_len",
         le=10_000_000,
         ge=2,
-        readers="tunesmith.data.prepare tunesmith.runs.plan tunesmith.runs.request",
+        readers="tunesmith.data.prepare tunesmith.runs.plan tunesmith.runs.prepare",
     )
     eval_sequence_len: int | None = key(
         None,

@@ -7,22 +7,16 @@ from typing import Literal
 from tunesmith.config.section import Section, key
 
 ProbeName = Literal[
-    "settings",
     "conservation",
-    "order",
-    "cache",
     "stops",
-    "turns",
     "serving",
     "isolation",
     "loss",
     "invariance",
     "coverage",
-    "upgrade",
     "longest",
     "resume",
     "export",
-    "answers",
 ]
 
 
@@ -33,5 +27,5 @@ class PreflightSection(Section):
         (),
         "Names of probes to leave out.",
         flat="preflight_skip",
-        readers="tunesmith.runs.memory tunesmith.runs.train",
+        readers="tunesmith.runs.train",
     )

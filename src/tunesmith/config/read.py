@@ -28,12 +28,11 @@ from tunesmith.config.names import check_names
 from tunesmith.config.overrides import Override, apply_overrides, as_overrides
 from tunesmith.config.paths import PathTable
 from tunesmith.config.schema import RunConfig
-from tunesmith.config.secrets import refuse_secrets, without_secrets
 from tunesmith.config.section import takes
 from tunesmith.config.source import STDIN, text_of
 from tunesmith.config.tree import MAX_DEPTH, Place, read_tree
 from tunesmith.config.tree import Path as TreePath
-from tunesmith.config.unbuilt import other_file
+from tunesmith.config.unbuilt import not_trained, other_file
 from tunesmith.config.words import problems_of
 from tunesmith.errors import REMOVE, ConfigError, Problem
 from tunesmith.plugins import load_plugins
@@ -141,9 +140,7 @@ def examine(
     """
     draft = _read(source)
     draft.data_only = data_only
-    refuse_secrets(draft)
-    given = [_own(override) for override in as_overrides(overrides)]
-    apply_overrides(draft, without_secrets(draft, given))
+    apply_overrides(draft, [_own(override) for override in as_overrides(overrides)])
     old, places = copy.deepcopy(draft.values), PathTable(draft.places)
     upgrade(draft)
     written = old | copy.deepcopy(draft.values)
@@ -381,9 +378,9 @@ def _without_compared(
         if is_compared(name := format_name(entry.type))
     }
     for problem in problems:
-        if problem.key in compared and problem.code == "conflict":
-            said = f"{problem.message}; its rows are read and shown"
-            draft.notice(path_of(problem.key), said)
+        if problem.code == "not-built" and problem.key in compared:
+            named = f"training on rows of `{compared[problem.key]}`"
+            draft.notice(path_of(problem.key), not_trained(named))
         else:
             yield problem
 

@@ -10,7 +10,6 @@ from tunesmith.config.guard import GuardSection
 from tunesmith.config.kernels import KernelsSection
 from tunesmith.config.memory import MemorySection
 from tunesmith.config.model import ModelSection
-from tunesmith.config.objective import ObjectiveSection
 from tunesmith.config.optim import BatchSection, OptimSection
 from tunesmith.config.packing import PackingSection
 from tunesmith.config.parallel import PrecisionSection
@@ -29,7 +28,6 @@ class RunConfig(Section):
     tokenizer: TokenizerSection
     data: DataSection
     packing: PackingSection
-    objective: ObjectiveSection
     optim: OptimSection
     batch: BatchSection
     adapters: AdaptersSection

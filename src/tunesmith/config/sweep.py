@@ -17,10 +17,10 @@ from typing import Any
 
 from tunesmith.config.draft import dotted_path
 from tunesmith.config.overrides import Override
-from tunesmith.config.read import as_error, read_text
+from tunesmith.config.read import read_text
 from tunesmith.config.splice import Text, written
 from tunesmith.config.tree import Path, Tree, read_tree
-from tunesmith.errors import Problem
+from tunesmith.errors import ConfigError, Problem
 
 PAIRED = "_"
 """The key of the list of mappings whose keys go together."""
@@ -52,7 +52,13 @@ def read_sweep(path: str) -> tuple[SweepRun, ...]:
     tree = read_tree(text, name)
     problems = tree.problems or list(_problems(tree, text, name))
     if problems:
-        raise as_error(problems, name)
+        first = problems[0]
+        raise ConfigError(
+            f"{first.key}: {first.message}" if first.key else first.message,
+            hint=first.fix,
+            where=first.place or name,
+            problems=problems,
+        )
     grid = {key: values for key, values in tree.values.items() if key != PAIRED}
     choices = [
         [[_override(tree, (key, i), key, value)] for i, value in enumerate(values)]

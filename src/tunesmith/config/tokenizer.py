@@ -43,23 +43,23 @@ class TokenizerSection(Section):
         None,
         "`tokenizer_default`, `jinja` (with `chat_template_jinja`), or a known template's name.",
         flat="chat_template",
-        readers="tunesmith.runs.request",
+        readers="tunesmith.runs.prepare",
     )
     chat_template_jinja: str | None = key(
         None,
         "The template's text, or a path to a jinja file.",
         flat="chat_template_jinja",
-        readers="tunesmith.runs.request",
+        readers="tunesmith.runs.prepare",
     )
     chat_template_kwargs: dict[str, Any] | None = key(
         None,
         "Extra variables for the template.",
         flat="chat_template_kwargs",
-        readers="tunesmith.runs.preflight.served tunesmith.runs.request",
+        readers="tunesmith.runs.preflight.serving tunesmith.runs.prepare",
     )
     eot_tokens: list[str] | None = key(
         None,
         "Tokens that end a turn beside the tokenizer's eos.",
         flat="eot_tokens",
-        readers="tunesmith.runs.request",
+        readers="tunesmith.runs.prepare",
     )

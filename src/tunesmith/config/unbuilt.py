@@ -1,7 +1,7 @@
 """Keys of axolotl that no section reads yet, by the capability that they belong to.
 
-They are known, so that ``rl: grpo`` is answered with "reinforcement learning is not built yet" and
-not with "unknown key". Left at null, false, zero, empty or their default they pass without a word.
+They are known, so that ``rl: dpo`` is answered with "preference training is not built yet" and not
+with "unknown key". Left at null, false, zero, empty or their default they pass without a word.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from tunesmith.errors import REMOVE, Problem
 from tunesmith.registry import nearest
 
 CLOUD = "cloud launchers"
-RL = "reinforcement learning"
 
 # capability: "keys that switch it on | keys that only mean something once it is on".
 # `name=value` gives the default where it is not null, false, zero or empty: it alone asks for
 # nothing then, beside null and empty. `name!` asks for something with zero too.
 _TABLE: Mapping[str, str] = {
-    RL: """
-        | trl vllm ebft max_prompt_len mask_thinking_ce swanlab_log_completions=true
-        swanlab_completion_log_interval=100 swanlab_completion_max_buffer=128""",
+    "preference and reinforcement learning": """
+        rl |
+        rl_beta dpo_loss_type dpo_loss_weights dpo_use_weighting dpo_label_smoothing
+        precompute_ref_log_probs dpo_use_liger_kernel dpo_padding_free orpo_alpha simpo_gamma
+        cpo_alpha kto_desirable_weight kto_undesirable_weight max_prompt_len rl_adapter_ref_model
+        trl vllm ebft mask_thinking_ce""",
     "reward models": """
         reward_model process_reward_model | center_rewards_coefficient num_labels""",
     "knowledge distillation": """
@@ -53,6 +55,24 @@ _TABLE: Mapping[str, str] = {
         provider gpu gpu_count=1 node_count=1 dockerfile_commands docker_tag volumes secrets spawn |
         memory memory_preprocess timeout timeout_preprocess branch env project_name launcher""",
     "hosted training (Tinker, Hatchery)": "hatchery |",
+    "Weights & Biases": """
+        use_wandb wandb_project |
+        wandb_name wandb_run_id wandb_mode wandb_entity wandb_watch wandb_log_model""",
+    "MLflow": """
+        use_mlflow mlflow_tracking_uri |
+        mlflow_experiment_name mlflow_run_name hf_mlflow_log_artifacts""",
+    "Comet": """
+        use_comet |
+        comet_api_key comet_workspace comet_project_name comet_experiment_key comet_mode
+        comet_online comet_experiment_config""",
+    "Trackio": "use_trackio | trackio_project_name trackio_run_name trackio_space_id",
+    "SwanLab": """
+        use_swanlab swanlab_project |
+        swanlab_experiment_name swanlab_description swanlab_mode swanlab_workspace swanlab_api_key
+        swanlab_log_model swanlab_web_host swanlab_api_host swanlab_lark_webhook_url
+        swanlab_lark_secret swanlab_log_completions=true swanlab_completion_log_interval=100
+        swanlab_completion_max_buffer=128""",
+    "TensorBoard": "use_tensorboard |",
     "OpenTelemetry metrics": "use_otel_metrics | otel_metrics_host otel_metrics_port",
     "profiling": "profiler_steps | profiler_steps_start",
     "sample generations while training": """
@@ -72,12 +92,18 @@ _TABLE: Mapping[str, str] = {
     "finding the batch size": "auto_find_batch_size |",
     "PoSE": """
         use_pose | pose_split_on_token_ids pose_max_context_len pose_num_chunks""",
+    "further learning rates": """
+        embedding_lr! embedding_lr_scale=1 lr_groups loraplus_lr_ratio |
+        loraplus_lr_embedding=1e-06""",
     "further optimizers": """
         optim_target_modules |
         adam_epsilon2 adam_beta3 dion_lr dion_momentum dion_rank_fraction dion_rank_multiple_of
         qgalore_rank qgalore_update_proj_gap qgalore_scale qgalore_proj_type qgalore_proj_quant=true
         qgalore_proj_bits qgalore_proj_group_size qgalore_cos_threshold qgalore_gamma_proj
         qgalore_queue_size""",
+    "further schedules": """
+        lr_quadratic_warmup cosine_constant_lr_ratio jagged_restart_steps |
+        jagged_restart_warmup_steps jagged_restart_anneal_steps""",
     "ReLoRA": "relora | relora_prune_ratio relora_prune_method=magnitude relora_cpu_offload",
     "LISA": "lisa_n_layers | lisa_step_interval lisa_layers_attribute",
     "GrokFast": "grokfast_alpha grokfast_lamb |",
@@ -139,22 +165,26 @@ _ENTRY_TABLE: Mapping[str, str] = {
 _SILENCES: Mapping[str, frozenset[str]] = {
     name: frozenset({"datasets", "test_datasets"})
     for name in (
-        RL,
+        "preference and reinforcement learning",
         "reward models",
         "knowledge distillation",
         "masked diffusion",
     )
 } | {"further kinds of LoRA": frozenset({"lora_target_linear"})}
 
-_SEEN: frozenset[str] = frozenset({RL, "reward models"})
+_SEEN: frozenset[str] = frozenset({"preference and reinforcement learning", "reward models"})
 """Capabilities whose rows can be looked at although nothing trains with them yet."""
 
 RL_METHODS: Mapping[str, str] = {
+    "dpo": "preference training (DPO)",
+    "ipo": "preference training (IPO)",
+    "orpo": "preference training (ORPO)",
+    "kto": "preference training (KTO)",
+    "simpo": "preference training (SimPO)",
     "grpo": "reinforcement learning (GRPO)",
     "gdpo": "reinforcement learning (GDPO)",
     "ebft": "energy-based fine-tuning (EBFT)",
 }
-"""Values of ``rl`` that name what is not built yet."""
 
 # Keys of the first version of FSDP -> what stands for them in the second.
 FSDP1_ONLY: Mapping[str, str] = {
@@ -162,6 +192,18 @@ FSDP1_ONLY: Mapping[str, str] = {
     "fsdp_config.sharding_strategy": "`reshard_after_forward` says it, true for FULL_SHARD",
     "fsdp_config.backward_prefetch": "FSDP2 fetches ahead by itself",
     "fsdp_config.forward_prefetch": "FSDP2 fetches ahead by itself",
+}
+
+# Key and value that switch a tracker off, whatever else is set.
+_SWITCHED_OFF: Mapping[str, Any] = {
+    "use_wandb": False,
+    "wandb_mode": "disabled",
+    "use_mlflow": False,
+    "use_comet": False,
+    "comet_mode": "disabled",
+    "use_trackio": False,
+    "use_swanlab": False,
+    "swanlab_mode": "disabled",
 }
 
 _OFF_WORDS = {"no", "off", "none", "false", "disabled"}
@@ -187,10 +229,6 @@ class UnbuiltKey:
         if self.off:
             return bool(value == self.off and isinstance(value, bool) == isinstance(self.off, bool))
         return value is False or (not value and not self.zero_asks)
-
-
-_METHOD = UnbuiltKey(RL, switches=True)
-"""What ``rl`` is where it names a method that is not built."""
 
 
 @cache
@@ -226,20 +264,26 @@ def take_unbuilt(
     for each in draft.switched:
         asking = _Asking("plugins", each.path, True, each.place)
         asked.setdefault(each.capability, []).append(asking)
+    off = {
+        unbuilt_keys()[flat].capability
+        for flat, path, value in found
+        if flat in _SWITCHED_OFF and draft.old_booleans.get(path, value) == _SWITCHED_OFF[flat]
+    }
     for flat, path, value in found:
-        known = unbuilt_keys().get(flat, _METHOD)
+        known = unbuilt_keys()[flat]
         if not known.is_off(value):
             right = judge_value(draft, flat, path, value, lenient=lenient)
             asking = _Asking(flat, path, known.switches, draft.place(path), value, is_right=right)
             asked.setdefault(known.capability, []).append(asking)
         draft.drop(path)
     for capability, items in asked.items():
-        if any(item.switches for item in items):
+        if capability not in off and any(item.switches for item in items):
             _refuse(draft, capability, items)
             draft.silenced |= _SILENCES.get(capability, frozenset())
             continue
         for item in (each for each in items if each.is_right):
-            text = f"{item.flat} has no effect: {capability} is not switched on"
+            how = "switched off" if capability in off else "not switched on"
+            text = f"{item.flat} has no effect: {capability} is {how}"
             draft.left_out(item.path, text)
 
 
@@ -304,6 +348,11 @@ def _refuse(draft: Draft, capability: str, items: Sequence[_Asking]) -> None:
         return  # what is wrong with the value is said
     first = switches[0]
     method = str(first.value) if first.flat == "rl" else ""
+    if method and method not in RL_METHODS:
+        meant = nearest(method, RL_METHODS)
+        fix = f"did you mean `{meant}`?" if meant else f"one of {', '.join(RL_METHODS)}"
+        draft.problem("out-of-range", first.path, f"`{method}` is no method", fix, {"rl": meant})
+        return
     name = RL_METHODS[method] if method else capability
     if draft.data_only and capability in _SEEN:
         draft.notice(first.path, not_trained(name))

@@ -20,11 +20,6 @@ Entry = Any
 """A ``DatasetEntry``, for the same reason."""
 
 
-def _format_of(entry: Entry, config: Config) -> str:
-    """The format's name; the same word means others under other methods."""
-    return format_name(entry.type, config.objective.method)
-
-
 def has_adapter(config: Config) -> bool:
     """An adapter trains in place of the base."""
     return config.adapters.kind is not None
@@ -38,6 +33,11 @@ def has_held_out(config: Config) -> bool:
 def is_packed(config: Config) -> bool:
     """Documents share rows."""
     return bool(config.packing.sample_packing)
+
+
+def uses_adam(config: Config) -> bool:
+    """The optimizer is one of the Adam family."""
+    return "adam" in config.optim.optimizer
 
 
 def warms_up(config: Config) -> bool:
@@ -67,13 +67,13 @@ def keeps_order(config: Config) -> bool:
 
 def reads_turns(entry: Entry, config: Config) -> bool:
     """The entry's rows are turns for a chat template."""
-    name = _format_of(entry, config)
+    name = format_name(entry.type)
     return is_templated(name) or name not in registry("formats")
 
 
 def reads_styles(entry: Entry, config: Config) -> bool:
     """The entry's prompts come in styles, and its type does not name one."""
-    name = _format_of(entry, config)
+    name = format_name(entry.type)
     names_one = isinstance(entry.type, str) and ":" in entry.type
     return name not in registry("formats") or (name in STYLED_FORMATS and not names_one)
 
@@ -82,7 +82,7 @@ def is_typed(*beginnings: str) -> Callable[[Entry, Config], bool]:
     """The name of the entry's format begins like one of these, or is not the catalog's."""
 
     def when(entry: Entry, config: Config) -> bool:
-        name = _format_of(entry, config)
+        name = format_name(entry.type)
         return name.startswith(beginnings) or name not in registry("formats")
 
     return when

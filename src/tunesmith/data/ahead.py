@@ -6,24 +6,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 from tunesmith.errors import DataError, ExitCode
-from tunesmith.log import get_logger
 
 STALLED_SECONDS = 300.0
 """Longer than any disk takes for a row: whatever reads it will not come back."""
-
-SLOW_SECONDS = 10.0
-"""Longer than a row takes where all is well: it is told what is waited for."""
 
 LAST_SECONDS = 5.0
 """What threads get to finish what they are at, once nobody wants it any more."""
 
 Made = TypeVar("Made")
-log = get_logger(__name__)
 
 
 class Ahead(Generic[Made]):
@@ -79,19 +74,12 @@ class Ahead(Generic[Made]):
                 future.set_exception(error)
 
     def _wait(self, step: int, future: Future[Made]) -> Made:
-        if not wait([future], SLOW_SECONDS).done:
-            log.warning(
-                "waiting for the rows of step %d for %g s; %s",
-                step + 1,
-                SLOW_SECONDS,
-                self._doing(),
-            )
-            if not wait([future], STALLED_SECONDS - SLOW_SECONDS).done:
-                raise self._stalled(step)
-        return future.result()
-
-    def _stalled(self, step: int) -> DataError:
-        return DataError(
+        try:
+            return future.result(timeout=STALLED_SECONDS)
+        except TimeoutError:
+            if future.done():
+                raise
+        raise DataError(
             f"a thread that collates has made nothing of step {step + 1} for "
             f"{STALLED_SECONDS:g} s; {self._doing()}",
             hint="look at the disk that the prepared data lies on, or set "

@@ -5,7 +5,7 @@ Dimensions: T tokens of the micro-batch, N documents.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,12 +22,7 @@ class Batch:
     ``segments``: int32 [N + 1], cumulative document lengths, 0 first, T last. It alone says where a
     document starts. ``longest`` is the longest document, a plain int, so that nothing has to ask
     the device. ``index`` is (step, number of the micro-batch in the global step); it seeds dropout.
-    ``sources``: ``file:row`` of each document ("" for padding, which is behind all others).
-    ``documents``: what else is known of each document, [N]: ``label`` int8 of judged answers (1
-    wanted, -1 unwanted, 0 padding), and what an objective notes of the whole step. ``targets`` has
-    ``labels`` int8 [T] where steps are judged (1 right or -1 wrong at the end of each, else 0), and
-    ``reference`` float32 [T], a reference's log-probs of the targets, where they are known.
-    ``strangers`` are judged answers behind the prompts of others, in the order of the documents.
+    ``sources``: ``file:row`` of each document ("" for padding).
     """
 
     inputs: dict[str, Tensor]
@@ -36,8 +31,6 @@ class Batch:
     longest: int
     index: tuple[int, int]
     sources: tuple[str, ...]
-    documents: dict[str, Tensor] = field(default_factory=dict)
-    strangers: Batch | None = None
     _found: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -53,11 +46,6 @@ class Batch:
         return weights.nonzero().squeeze(-1)
 
     @property
-    def n_documents(self) -> int:
-        """Documents of samples: all but those of padding."""
-        return sum(1 for source in self.sources if source)
-
-    @property
     def n_tokens(self) -> int:
         """All positions, padding included."""
         return int(self.inputs["input_ids"].numel())
@@ -71,8 +59,6 @@ class Batch:
             inputs={name: _sent(tensor, device) for name, tensor in self.inputs.items()},
             targets=targets,
             segments=_sent(self.segments, device),
-            documents={name: _sent(tensor, device) for name, tensor in self.documents.items()},
-            strangers=None if self.strangers is None else self.strangers.to(device),
             _found=(targets["weights"], _sent(self.supervised, device)),
         )
 

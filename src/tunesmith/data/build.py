@@ -8,22 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.config.data import DataSection, DatasetEntry
-from tunesmith.data.branches import READS, AnyOutcome, ComparedRow, open_pool
 from tunesmith.data.broken import BrokenRows
-from tunesmith.data.fitted import fit_sample
 from tunesmith.data.formats.load import load_format
 from tunesmith.data.formats.options import FormatOptions
 from tunesmith.data.jsonrow import Row
 from tunesmith.data.masking import ROLE_ALIASES
-from tunesmith.data.overlong import LengthRule
-from tunesmith.data.records import Conversation, Record, RowError, Source
+from tunesmith.data.overlong import LengthRule, fit
+from tunesmith.data.records import Conversation, RowError, Source, TokenRecord
 from tunesmith.data.render import RenderedRow, RenderSettings
-from tunesmith.data.samples import SampleKind
+from tunesmith.data.samples import TokenSample
+from tunesmith.data.sandbox import RenderPool
 from tunesmith.data.shards import ShardWriter, committed, finish_set, shard_name
 from tunesmith.data.sources import Location, note_of, open_rows
 from tunesmith.errors import DataError
 
-Weigh = Callable[[Any], Mapping[str, float]]
+Weigh = Callable[[TokenSample], Mapping[str, float]]
 """A sample's share of each named total: the objective's ``weights``."""
 
 Progress = Callable[[str, int, int | None], None]
@@ -31,29 +30,16 @@ Progress = Callable[[str, int, int | None], None]
 
 _PROGRESS_ROWS = 256
 
-_READS: Mapping[SampleKind, tuple[str, str]] = {
-    "tokens": ("answers to learn", "choose a `type` whose rows hold an answer"),
-    "pairs": ("a chosen and a rejected answer", "choose a `type` whose rows hold two answers"),
-    "judged": ("answers that are judged", "choose a `type` whose rows hold an answer and a label"),
-    "steps": ("steps that are judged", "use `type: stepwise_supervised`"),
-}
-"""What runs of each kind read, and what to do where the rows are others."""
-
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """One data set with all that its rows need; a test set is held out whole.
-
-    ``method`` is the config's ``rl``, ``kind`` what its rows become.
-    """
+    """One data set with all that its rows need; a test set is held out whole."""
 
     entry: DatasetEntry
     location: Location
     settings: RenderSettings
     rule: LengthRule
     is_test: bool
-    method: str | None = None
-    kind: SampleKind = "tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +58,17 @@ class SetBroken(Exception):
 class RowReader:
     """Rows to records; what is none is noted as broken."""
 
-    def __init__(self, dataset: Dataset, data: DataSection, broken: BrokenRows) -> None:
-        self._read = load_format(dataset.entry, dataset.method)
-        self._dataset = dataset
-        self._options = FormatOptions.of(dataset.entry, data)
+    def __init__(self, entry: DatasetEntry, data: DataSection, broken: BrokenRows) -> None:
+        self._read = load_format(entry)
+        self._name = entry.type
+        self._options = FormatOptions.of(entry, data)
         self._broken = broken
 
-    def records(self, rows: Iterable[tuple[Source, Row]]) -> Iterator[tuple[Source, Record]]:
+    def records(self, rows: Iterable[tuple[Source, Row]]) -> Iterator[tuple[Source, TokenRecord]]:
         """The records of the rows, until so many are broken that reading on tells nothing new.
 
         Raises:
-            DataError: the format's rows are none that this run's objective reads.
+            DataError: the format's rows are none that become tokens by themselves.
         """
         for source, row in rows:
             if self._broken.is_enough:
@@ -94,23 +80,22 @@ class RowReader:
             except RowError as error:
                 self._broken.add(source, error)
                 continue
-            if not isinstance(record, READS[self._dataset.kind]):
+            if not isinstance(record, TokenRecord):
                 raise self._other_kind(source)
             yield source, record
 
     def _other_kind(self, source: Source) -> DataError:
-        name, kind = self._dataset.entry.type, self._dataset.kind
-        reads, hint = _READS[kind]
         return DataError(
-            f"`type: {name}` gives rows of another kind: this run reads {reads}",
-            hint=hint,
+            f"`type: {self._name}` gives rows of preferences, steps or prompts, which supervised "
+            "training does not read",
+            hint="choose a `type` whose rows hold an answer",
             where=str(source),
         )
 
 
 def take(
     shard: ShardWriter,
-    rendered: RenderedRow | ComparedRow,
+    rendered: RenderedRow,
     source: Source,
     plan: tuple[LengthRule, Weigh],
 ) -> None:
@@ -120,7 +105,7 @@ def take(
         RowError: it is too long, and that is an error.
     """
     rule, weigh = plan
-    fitted = [fit_sample(sample, rule) for sample in rendered.samples]
+    fitted = [fit(sample, rule) for sample in rendered.samples]
     account = shard.ledger.accounts[0]
     account.rows_in += 1
     account.tokens_in += sum(map(len, rendered.samples))
@@ -166,8 +151,8 @@ class SetBuild:
         dataset = self._dataset
         skipped = sum(shard.rows_read for shard in self._done)
         n_broken, n_shards = len(self._broken), len(self._done)
-        reader = RowReader(dataset, self._plan.data, self._broken)
-        with open_pool(dataset.settings, dataset.kind, self._plan.workers) as pool:
+        reader = RowReader(dataset.entry, self._plan.data, self._broken)
+        with RenderPool(dataset.settings, self._plan.workers) as pool:
             for (source, record), outcome in pool.render(reader.records(self._rows(skipped))):
                 if isinstance(record, Conversation):
                     self._roles.update(message.role for message in record.messages)
@@ -195,7 +180,7 @@ class SetBuild:
             if number > skipped:
                 yield source, row
 
-    def _take(self, source: Source, outcome: AnyOutcome) -> None:
+    def _take(self, source: Source, outcome: RenderedRow | RowError) -> None:
         self._shard.n_rows += 1
         try:
             if isinstance(outcome, RowError):

@@ -2,7 +2,7 @@
 
 Samples lie in shards: folders with ``samples.arrow`` (ids and runs), ``lengths.npy`` and
 ``totals.npy`` (one number a sample). A prepared folder names its shards and holds the sample
-numbers of each split. The documents of a sample of several lie end to end, with their sizes.
+numbers of each split.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tunesmith.data.facts import PREPARED, SHARD, read_facts
-from tunesmith.data.samples import KINDS, JudgedSample, SampleKind, TrainedSample
-from tunesmith.data.strangers import Strangers
-from tunesmith.data.strips import Strip, lay_out, pick_up
+from tunesmith.data.samples import TokenSample
 from tunesmith.errors import DataError, TunesmithError
 
 TRAIN, HELD_OUT = "train", "held_out"
@@ -38,9 +36,6 @@ _SCHEMA = pa.schema(
     ]
 )
 
-_MANY = [pa.field("sizes", pa.large_list(pa.int32())), pa.field("label", pa.bool_())]
-"""What samples of other kinds have beside: the lengths of their documents, and a verdict."""
-
 
 class SampleWriter:
     """Writes samples one after the other; memory holds one batch and a few bytes a sample."""
@@ -49,14 +44,13 @@ class SampleWriter:
         self.folder = folder
         self.lengths = array("i")
         self._totals: dict[str, array[float]] = {}
-        self._pending: list[Strip] = []
+        self._pending: list[TokenSample] = []
         self._pending_tokens = 0
         self._batch_starts: list[int] = []
-        self._kind: SampleKind = "tokens"
         self._file = pa.OSFile(str(folder / "samples.arrow"), "wb")
-        self._writer: Any = None
+        self._writer = pa.ipc.new_file(self._file, _SCHEMA)
 
-    def add(self, sample: TrainedSample, totals: Mapping[str, float]) -> None:
+    def add(self, sample: TokenSample, totals: Mapping[str, float]) -> None:
         """Write a sample and its share of each named total.
 
         Raises:
@@ -64,7 +58,6 @@ class SampleWriter:
         """
         if not self.lengths:
             self._totals = {name: array("d") for name in totals}
-            self._kind = KINDS[type(sample)]
         if totals.keys() != self._totals.keys():
             raise TunesmithError(
                 f"{sample.source}: the objective gives totals {sorted(totals)}, "
@@ -75,7 +68,7 @@ class SampleWriter:
         for name, value in totals.items():
             self._totals[name].append(value)
         self.lengths.append(len(sample))
-        self._pending.append(lay_out(sample))
+        self._pending.append(sample)
         self._pending_tokens += len(sample)
         if len(self._pending) >= _SAMPLES_A_BATCH or self._pending_tokens >= _TOKENS_A_BATCH:
             self._flush()
@@ -83,7 +76,7 @@ class SampleWriter:
     def close(self) -> None:
         """Finish the sample file, and write the lengths and totals."""
         self._flush()
-        self._open().close()
+        self._writer.close()
         self._file.close()
         np.save(self.folder / "lengths.npy", np.array(self.lengths, dtype="<i4"))
         totals = [np.array(values, dtype="<f8") for values in self._totals.values()]
@@ -92,75 +85,32 @@ class SampleWriter:
 
     def facts(self) -> dict[str, Any]:
         """What a reader must know: the totals' names in order, and where each batch starts."""
-        facts = {"totals": list(self._totals), "batches": self._batch_starts}
-        return facts if self._kind == "tokens" else {**facts, "kind": self._kind}
-
-    def _open(self) -> Any:
-        """The writer of record batches; what its columns are is known with the first sample."""
-        if self._writer is None:
-            fields = list(_SCHEMA) + ([] if self._kind == "tokens" else _MANY)
-            self._writer = pa.ipc.new_file(self._file, pa.schema(fields))
-        return self._writer
+        return {"totals": list(self._totals), "batches": self._batch_starts}
 
     def _flush(self) -> None:
         if not self._pending:
             return
-        ids = np.concatenate([strip.ids for strip in self._pending])
-        n_runs = [len(strip.runs) for strip in self._pending]
-        runs = np.array([run for strip in self._pending for run in strip.runs], "<f8")
+        ids = np.concatenate([sample.input_ids for sample in self._pending])
+        n_runs = [len(sample.runs) for sample in self._pending]
+        runs = np.array([run for sample in self._pending for run in sample.runs], "<f8")
         starts, ends, weights = runs.reshape(-1, 3).T
         columns = [
-            _lists((len(strip.ids) for strip in self._pending), ids.astype("<i4")),
+            _lists(map(len, self._pending), ids.astype("<i4")),
             _lists(n_runs, starts.astype("<i4")),
             _lists(n_runs, ends.astype("<i4")),
             _lists(n_runs, weights.astype("<f8")),
-            _texts([strip.source for strip in self._pending]),
+            pa.array([sample.source for sample in self._pending], pa.string()),
         ]
-        writer = self._open()
-        if self._kind != "tokens":
-            sizes = np.array([size for strip in self._pending for size in strip.sizes], "<i4")
-            columns.append(_lists((len(strip.sizes) for strip in self._pending), sizes))
-            columns.append(_verdicts([strip.label for strip in self._pending]))
         self._batch_starts.append(len(self.lengths) - len(self._pending))
-        writer.write_batch(pa.record_batch(columns, names=_names(columns)))
+        self._writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
         self._pending = []
         self._pending_tokens = 0
 
 
-def _names(columns: Sequence[Any]) -> list[str]:
-    return [field.name for field in (*_SCHEMA, *_MANY)][: len(columns)]
-
-
-# Columns are made of plain buffers: pyarrow's own ways from Python's values and numpy's arrays
-# import pandas first, which costs more than all the rest of writing.
-
-
 def _lists(lengths: Iterable[int], values: NDArray[Any]) -> Any:
     """The values as lists of these lengths, one after the other."""
-    offsets = np.cumsum(np.array([0, *lengths], dtype=np.int64))
-    kind = pa.from_numpy_dtype(values.dtype)
-    flat = pa.Array.from_buffers(kind, len(values), [None, _buffer(values)])
-    return pa.Array.from_buffers(
-        pa.large_list(kind), len(offsets) - 1, [None, _buffer(offsets)], children=[flat]
-    )
-
-
-def _texts(texts: Sequence[str]) -> Any:
-    """The texts as one column."""
-    encoded = [text.encode() for text in texts]
-    offsets = np.cumsum(np.array([0, *map(len, encoded)], dtype=np.int32), dtype=np.int32)
-    buffers = [None, _buffer(offsets), pa.py_buffer(b"".join(encoded))]
-    return pa.Array.from_buffers(pa.string(), len(texts), buffers)
-
-
-def _verdicts(labels: Sequence[bool]) -> Any:
-    """The verdicts as one column, a bit each."""
-    bits = np.packbits(np.array(labels, dtype=np.bool_), bitorder="little")
-    return pa.Array.from_buffers(pa.bool_(), len(labels), [None, _buffer(bits)])
-
-
-def _buffer(values: NDArray[Any]) -> Any:
-    return pa.py_buffer(np.ascontiguousarray(values))
+    offsets = np.array([0, *lengths], dtype=np.int64)
+    return pa.LargeListArray.from_arrays(np.cumsum(offsets), values)
 
 
 class PreparedSplit:
@@ -187,32 +137,17 @@ class PreparedSplit:
             total: self._gather([shard.totals[row] for shard in self._shards], np.float64)
             for row, total in enumerate(facts["totals"])
         }
-        self._strangers: Strangers | None = None
         starts = np.asarray(facts["datasets"], dtype=np.int64)
         self.datasets = np.searchsorted(starts, self._numbers, side="right") - 1
 
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __getitem__(self, index: int) -> TrainedSample:
+    def __getitem__(self, index: int) -> TokenSample:
         """The sample at ``index``; its ids are a read-only view of the file."""
-        sample = self._read(index)
-        if not isinstance(sample, JudgedSample):
-            return sample
-        if self._strangers is None:
-            longest = int(self.lengths.max())
-            self._strangers = Strangers(self.fingerprint, len(self), longest)
-        return self._strangers.meet(index, sample, self._judged)
-
-    def _read(self, index: int) -> TrainedSample:
         number = self._numbers[index]
         shard = int(np.searchsorted(self._starts, number, side="right")) - 1
         return self._shards[shard].sample(int(number - self._starts[shard]))
-
-    def _judged(self, index: int) -> JudgedSample:
-        sample = self._read(index)
-        assert isinstance(sample, JudgedSample), "samples of a split are of one kind"
-        return sample
 
     def __reduce__(self) -> tuple[type[PreparedSplit], tuple[Path, str]]:
         return PreparedSplit, (self.path, self.name)
@@ -244,38 +179,30 @@ class _Shard:
         self._reader = pa.ipc.open_file(pa.memory_map(str(path / "samples.arrow")))
         self._starts: NDArray[np.int64] = np.asarray(facts["batches"], dtype=np.int64)
         self._batches: dict[int, _Columns] = {}
-        self._kind: SampleKind = facts.get("kind", "tokens")
 
-    def sample(self, number: int) -> TrainedSample:
+    def sample(self, number: int) -> TokenSample:
         batch = int(np.searchsorted(self._starts, number, side="right")) - 1
         if batch not in self._batches:
-            self._batches[batch] = _Columns(self._reader.get_batch(batch), self._kind)
+            self._batches[batch] = _Columns(self._reader.get_batch(batch))
         return self._batches[batch].sample(int(number - self._starts[batch]))
 
 
 class _Columns:
     """A record batch as numpy views of the mapped file."""
 
-    def __init__(self, batch: Any, kind: SampleKind) -> None:
-        self._kind = kind
+    def __init__(self, batch: Any) -> None:
         self._ids = _views(batch.column("input_ids"))
         self._starts = _views(batch.column("starts"))
         self._ends = _views(batch.column("ends"))
         self._weights = _views(batch.column("weights"))
         self._sources = batch.column("source")
-        is_plain = kind == "tokens"
-        self._sizes = None if is_plain else _views(batch.column("sizes"))
-        self._labels = None if is_plain else batch.column("label")
 
-    def sample(self, at: int) -> TrainedSample:
+    def sample(self, at: int) -> TokenSample:
         starts, ends, weights = (
             _item(column, at).tolist() for column in (self._starts, self._ends, self._weights)
         )
         runs = tuple(zip(starts, ends, weights, strict=True))
-        sizes = () if self._sizes is None else tuple(_item(self._sizes, at).tolist())
-        label = self._labels is not None and self._labels[at].as_py()
-        strip = Strip(_item(self._ids, at), runs, self._sources[at].as_py(), sizes, bool(label))
-        return pick_up(strip, self._kind)
+        return TokenSample(_item(self._ids, at), runs, self._sources[at].as_py())
 
 
 _Views = tuple[NDArray[np.int64], NDArray[Any]]

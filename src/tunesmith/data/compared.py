@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from tunesmith.data.encode import Encoder
+from tunesmith.data.overlong import LengthRule, piece
 from tunesmith.data.records import (
     Conversation,
     Judged,
@@ -28,8 +27,6 @@ from tunesmith.data.samples import (
     TokenSample,
 )
 
-_REMOVE = "remove the row"
-
 
 def samples_of(
     renderer: Renderer, record: Record, source: Source, bos_id: int | None
@@ -39,11 +36,15 @@ def samples_of(
     Raises:
         RowError: the row cannot be rendered, or an answer has nothing that trains.
     """
-    if isinstance(record, Preference | Judged):
-        rows = [renderer.render(branch, source).samples for branch in branches_of(record)]
-        return (compared(record, rows),)
+    if isinstance(record, Preference):
+        chosen = _branch(renderer, record.chosen, source, "chosen")
+        rejected = _branch(renderer, record.rejected, source, "rejected")
+        return (PairSample(chosen, rejected),)
+    if isinstance(record, Judged):
+        answer = _branch(renderer, record.answer, source, "completion")
+        return (JudgedSample(answer, record.is_good),)
     if isinstance(record, Steps):
-        return (steps_of(renderer.encoder, record, source, bos_id),)
+        return (_steps(renderer.encoder, record, source, bos_id),)
     if isinstance(record, Prompts):
         return tuple(
             PromptSample(renderer.ask(item.asked), item.extras, str(source))
@@ -52,38 +53,18 @@ def samples_of(
     return renderer.render(record, source).samples
 
 
-def branches_of(record: Preference | Judged) -> tuple[Segments | Conversation, ...]:
-    """The answers of a row, each after its prompt: what is rendered by itself."""
-    if isinstance(record, Preference):
-        return record.chosen, record.rejected
-    return (record.answer,)
-
-
-def compared(
-    record: Preference | Judged, rows: Sequence[Sequence[TokenSample]]
-) -> PairSample | JudgedSample:
-    """The sample of a row whose answers were rendered; ``rows`` holds the samples of each.
-
-    Raises:
-        RowError: an answer has nothing that trains, or both are the same.
-    """
-    if isinstance(record, Judged):
-        return JudgedSample(_only(rows[0], "completion"), record.is_good)
-    chosen, rejected = _only(rows[0], "chosen"), _only(rows[1], "rejected")
-    if np.array_equal(chosen.input_ids, rejected.input_ids):
-        raise RowError("rejected", "is the chosen answer: there is nothing to prefer", _REMOVE)
-    return PairSample(chosen, rejected)
-
-
-def _only(samples: Sequence[TokenSample], field: str) -> TokenSample:
+def _branch(
+    renderer: Renderer, record: Segments | Conversation, source: Source, field: str
+) -> TokenSample:
     """The one sample of an answer after its prompt."""
+    samples = renderer.render(record, source).samples
     if len(samples) != 1 or samples[0].total_weight <= 0:
         message = "the answer has no token of its own that trains"
         raise RowError(field, message, "use another template, or remove the row")
     return samples[0]
 
 
-def steps_of(encoder: Encoder, record: Steps, source: Source, bos_id: int | None) -> StepSample:
+def _steps(encoder: Encoder, record: Steps, source: Source, bos_id: int | None) -> StepSample:
     """Prompt and steps are tokenized one by one, and each step ends with the separator's tokens."""
     try:
         prompt, separator, *steps = encoder.encode_each(
@@ -106,3 +87,28 @@ def steps_of(encoder: Encoder, record: Steps, source: Source, bos_id: int | None
     kept = tuple((start + end, label) for end, label in wanted if end < longest)
     whole = np.asarray([*opening, *prompt, *ids[:longest]], dtype=np.int32)
     return StepSample(whole, kept, str(source))
+
+
+def fit_pair(pair: PairSample, rule: LengthRule) -> PairSample | None:
+    """The pair within the length rule, None where it is dropped.
+
+    A pair is too long where either branch is. ``truncate`` cuts the answers, never the prompt; a
+    prompt that leaves no room for an answer drops the pair.
+
+    Raises:
+        RowError: it is too long, and that is an error (``split`` cannot cut a pair).
+    """
+    branches = (pair.chosen, pair.rejected)
+    longest = max(map(len, branches))
+    if longest <= rule.longest:
+        return pair
+    if rule.policy == "drop":
+        return None
+    if rule.policy == "truncate":
+        cut = [piece(branch, 0, rule.longest) for branch in branches]
+        return PairSample(*cut) if all(branch.total_weight > 0 for branch in cut) else None
+    raise RowError(
+        "",
+        f"has {longest} tokens, more than sequence_len ({rule.longest})",
+        "raise `sequence_len`, or set `excess_length_strategy` to drop or truncate",
+    )

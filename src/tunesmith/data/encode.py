@@ -24,13 +24,11 @@ _LONGEST_CHARACTER = 4
 class Encoded:
     """Token ids, and for each token the half-open span of the characters that it covers.
 
-    ``ids`` is int32 [n], ``offsets`` int64 [n, 2]. ``gapless``: every token begins where the one
-    before it ends, and covers something; False where nobody looked.
+    ``ids`` is int32 [n], ``offsets`` int64 [n, 2].
     """
 
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
-    gapless: bool = False
 
 
 class Encoder:
@@ -66,10 +64,9 @@ class Encoder:
     def encode(self, text: str) -> Encoded:
         """The text's tokens, nothing added; ``UnicodeEncodeError`` for half a surrogate pair."""
         if self._table is not None and (found := self._table.encode(text)) is not None:
-            offsets = np.empty((len(found), 2), dtype=np.int64)
-            np.cumsum(found[:, 1], out=offsets[:, 1])
-            offsets[:1, 0], offsets[1:, 0] = 0, offsets[:-1, 1]
-            return Encoded(found[:, 0].copy(), offsets, gapless=True)
+            ends = np.cumsum(found[1], dtype=np.int64)
+            starts = ends - np.asarray(found[1], dtype=np.int64)
+            return Encoded(np.asarray(found[0], dtype=np.int32), np.stack([starts, ends], axis=1))
         encoding = self._encoding(text)
         return Encoded(
             np.asarray(encoding.ids, dtype=np.int32),
@@ -82,7 +79,7 @@ class Encoder:
 
     def _ids(self, text: str) -> list[int]:
         found = self._table.encode(text) if self._table is not None else None
-        return found[:, 0].tolist() if found is not None else self._encoding(text).ids
+        return found[0] if found is not None else self._encoding(text).ids
 
     def _encoding(self, text: str) -> Encoding:
         try:

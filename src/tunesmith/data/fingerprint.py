@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.config.data import DatasetEntry
-from tunesmith.data.facts import LAYOUT, PREPARED, read_facts
+from tunesmith.data.facts import LAYOUT
 from tunesmith.data.formats.load import format_modules
 from tunesmith.data.imports import source_files
 from tunesmith.data.render import RenderSettings
@@ -28,7 +28,7 @@ Recipe = dict[str, Any]
 _LATER_STAGES = {
     *("batch.py", "collate.py", "inspect.py", "mixing.py", "packing.py", "stream.py"),
     *("ahead.py", "catalogue.py", "live.py", "recipes.py"),
-    *("explain.py", "known.py", "reference.py", "strangers.py", "survey.py"),
+    *("compared.py", "explain.py", "reference.py", "survey.py"),
 }
 """Names of files of this package that have no part in the prepared bytes."""
 
@@ -60,9 +60,8 @@ def set_recipe(
         "entry": entry.model_dump(mode="json", exclude=_MIXTURE),
         "files": [[str(path), hash_file(path)] for path in location.files],
         "left_out": [str(path) for path, _ in location.left_out],
-        "commit": location.commit,
         "given": location.saved.digest() if location.saved is not None else None,
-        "format": _format_digest(entry, parameters.get("rl")),
+        "format": _format_digest(entry),
         "render": {"digest": settings.digest, **_render_parts(settings)},
         "parameters": dict(parameters),
     }
@@ -80,15 +79,6 @@ def _render_parts(settings: RenderSettings) -> Recipe:
 def whole_recipe(sets: Sequence[Recipe], parameters: Mapping[str, Any]) -> Recipe:
     """What a whole prepared folder depends on."""
     return {"layout": LAYOUT, "datasets": list(sets), "parameters": dict(parameters)}
-
-
-def origins(folder: Path) -> list[dict[str, str | None]]:
-    """The data sets that a prepared folder was made from, each with the hub's commit if it has one;
-    empty for a folder of one window of a stream.
-    """
-    facts = read_facts(folder, PREPARED) or {}
-    sets = facts.get("recipe", {}).get("datasets", [])
-    return [{"path": one["entry"]["path"], "commit": one["commit"]} for one in sets]
 
 
 def key_of(recipe: Recipe) -> str:
@@ -119,7 +109,7 @@ def refuse_changed(
             )
 
 
-def _format_digest(entry: DatasetEntry, method: str | None) -> str:
+def _format_digest(entry: DatasetEntry) -> str:
     """The code that reads the rows: of a module of the user's, with all of theirs it imports."""
-    files = source_files(format_modules(entry, method))
+    files = source_files(format_modules(entry))
     return hash_json([[name, hash_file(path)] for name, path in files.items()])

@@ -14,7 +14,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.data.samples import TrainedSample
+from tunesmith.data.samples import TokenSample
 from tunesmith.errors import DataError
 
 Digests = NDArray[np.void]
@@ -23,15 +23,13 @@ Digests = NDArray[np.void]
 DIGEST_SIZE = 16
 
 
-def row_digest(samples: Iterable[TrainedSample]) -> bytes:
-    """The digest of a row's samples: ids, weights and labels, not where they came from."""
+def row_digest(samples: Iterable[TokenSample]) -> bytes:
+    """The digest of a row's samples: their ids and weights, not where they came from."""
     digest = blake2b(digest_size=DIGEST_SIZE)
     for sample in samples:
-        for document in sample.documents:
-            digest.update(len(document).to_bytes(8, "little"))
-            digest.update(np.ascontiguousarray(document.input_ids, dtype="<i4").tobytes())
-            digest.update(np.asarray(document.runs, dtype="<f8").tobytes())
-        digest.update(sample.verdict)
+        digest.update(len(sample).to_bytes(8, "little"))
+        digest.update(np.ascontiguousarray(sample.input_ids, dtype="<i4").tobytes())
+        digest.update(np.asarray(sample.runs, dtype="<f8").tobytes())
     return digest.digest()
 
 

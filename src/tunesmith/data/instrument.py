@@ -29,7 +29,6 @@ from tunesmith.data.origin import (
     Tracked,
     concatenate,
     follow,
-    looks,
     mark,
     origins_in,
     plain,
@@ -51,23 +50,9 @@ _STRUCTURAL_FILTERS = frozenset(
 _CHARACTER_FILTERS = frozenset({"capitalize", "lower", "string", "trim", "upper"})
 """Filters that are one method of a string, which keeps the origin of each character."""
 
-# What these make of a text depends on its letters in no other way than that it is made of them.
-# (Items of a list are compared by the methods of ``Tracked``, which count looks themselves.)
-_BLIND_FILTERS = _STRUCTURAL_FILTERS - {"attr", "float", "int", "random"} | {"join", "string"}
-_BLIND_TESTS = frozenset(
-    (
-        *("boolean", "callable", "defined", "false", "float", "integer", "iterable", "mapping"),
-        *("none", "number", "sameas", "sequence", "string", "true", "undefined"),
-        *("==", "eq", "equalto", "!=", "ne", ">", "gt", "greaterthan", "ge", ">=", "<", "lt"),
-        *("lessthan", "<=", "le"),
-    )
-)
-_BLIND_METHODS = frozenset({"join", "lstrip", "rstrip", "strip"})
-"""Blind where strips are given no characters of their own."""
-
 
 class _CodeGenerator(CodeGenerator):
-    """Sends ``a ~ b`` and ``a in b`` through the environment, not straight to ``str``."""
+    """Sends ``a ~ b`` through the environment, where plain code would call ``str.join``."""
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
         self.write("environment.concat((")
@@ -75,15 +60,6 @@ class _CodeGenerator(CodeGenerator):
             self.visit(part, frame)
             self.write(", ")
         self.write("))")
-
-    def visit_Operand(self, node: nodes.Operand, frame: Frame) -> None:
-        if node.op not in ("in", "notin"):
-            super().visit_Operand(node, frame)
-            return
-        self.write(" in " if node.op == "in" else " not in ")
-        self.write("environment.searched(")
-        self.visit(node.expr, frame)
-        self.write(")")
 
 
 class TrackingEnvironment(ImmutableSandboxedEnvironment):
@@ -93,21 +69,8 @@ class TrackingEnvironment(ImmutableSandboxedEnvironment):
     concat = staticmethod(concatenate)
     intercepted_binops = frozenset(["%"])
 
-    @staticmethod
-    def searched(container: Any) -> Any:
-        """What stands behind ``in``: a plain string as one that counts looks."""
-        is_plain = isinstance(container, str) and not isinstance(container, Tracked)
-        return Tracked(container) if is_plain else container
-
-    def getitem(self, obj: Any, argument: Any) -> Any:
-        """The item; which one it is may depend on the letters of a field."""
-        if isinstance(argument, Tracked):
-            looks.note(argument)
-        return super().getitem(obj, argument)
-
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """The result of ``left % right``, marked by both."""
-        looks.note((left, right))
         return follow(super().call_binop(context, operator, left, right), (left, right))
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
@@ -116,13 +79,9 @@ class TrackingEnvironment(ImmutableSandboxedEnvironment):
         The odd parameter names are jinja's: templates may pass arguments called ``self``.
         """
         owner = getattr(__obj, "__self__", None)
-        if not isinstance(owner, str):
+        if not isinstance(owner, str) or isinstance(owner, Tracked):
             return super().call(__context, __obj, *args, **kwargs)
         name = getattr(__obj, "__name__", "")
-        if name not in _BLIND_METHODS or (args and name != "join"):
-            looks.note((owner, args, kwargs))
-        if isinstance(owner, Tracked):
-            return super().call(__context, __obj, *args, **kwargs)
         if name in ("join", "replace"):
             return super().call(__context, getattr(Tracked(owner), name), *args, **kwargs)
         return follow(super().call(__context, __obj, *args, **kwargs), (args, kwargs))
@@ -189,11 +148,6 @@ def _check_name(name: Any) -> None:
         )
 
 
-def _told_time(moment: datetime, form: str) -> str:
-    looks.note(form)
-    return moment.strftime(plain(form))
-
-
 def _raise_exception(message: Any) -> None:
     raise jinja2.exceptions.TemplateError(plain(message) if isinstance(message, str) else message)
 
@@ -217,19 +171,6 @@ def _followed(function: Callable[..., Any], *, by_character: bool) -> Callable[.
         return follow(function(*context, *_bare(values), **_bare(kwargs)), (values, kwargs))
 
     return marked
-
-
-def _counted(function: Callable[..., Any], *, unless_alone: bool = False) -> Callable[..., Any]:
-    """The filter or test, whose looks at letters count; ``unless_alone``: only with arguments."""
-    first = 1 if hasattr(function, "jinja_pass_arg") else 0
-
-    @functools.wraps(function)
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        if not (unless_alone and len(args) == first + 1 and not kwargs):
-            looks.note((args[first:], kwargs))
-        return function(*args, **kwargs)
-
-    return counted
 
 
 def _bare(value: Any) -> Any:
@@ -342,7 +283,7 @@ def build_environment(
     moment = datetime.fromisoformat(now)
     environment.filters["tojson"] = plain_tojson
     environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = functools.partial(_told_time, moment)
+    environment.globals["strftime_now"] = lambda form: moment.strftime(plain(form))
     environment.globals["dict"] = _Dict()
     environment.globals["namespace"] = _Namespace
     if issubclass(kind, TrackingEnvironment):
@@ -351,18 +292,7 @@ def build_environment(
                 by_character = name in _CHARACTER_FILTERS
                 environment.filters[name] = _followed(function, by_character=by_character)
         environment.filters |= {"tojson": _tojson, "join": _join, "replace": _replace}
-        _count_looks(environment)
     return environment
-
-
-def _count_looks(environment: ImmutableSandboxedEnvironment) -> None:
-    """Count the looks of all filters and tests that are not known to take none."""
-    for name in environment.filters.keys() - _BLIND_FILTERS:
-        function = environment.filters[name]
-        environment.filters[name] = _counted(function, unless_alone=name == "trim")
-    for name in environment.tests.keys() - _BLIND_TESTS:
-        test: Any = environment.tests[name]
-        environment.tests[name] = _counted(test)
 
 
 def template_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -381,12 +311,11 @@ def _marked_message(
     number: int, fields: Mapping[str, Any], spans: Sequence[FieldSpan]
 ) -> dict[str, Any]:
     marked = {key: mark(value, Origin(number, key)) for key, value in fields.items()}
-    reasoning = fields.get("reasoning_content")
     for key in {span.field for span in spans}:
         for name in REASONING_FIELDS if key in REASONING_FIELDS else (key,):
             if isinstance(marked.get(name), str):
                 marked[name] = _parted(marked[name], Origin(number, name), key, spans)
-    if reasoning is not None and fields.get("thinking") == reasoning:
+    if "reasoning_content" in marked and marked.get("thinking") == marked["reasoning_content"]:
         marked["thinking"] = marked["reasoning_content"]
     return marked
 
@@ -403,13 +332,6 @@ def _parted(text: str, origin: Origin, field: str, spans: Sequence[FieldSpan]) -
     return Tracked(plain(text), [*runs, (len(text) - position, origin)], origin)
 
 
-def _compiled(environment: ImmutableSandboxedEnvironment, text: str) -> jinja2.Template:
-    """The template, its globals in one dict: every rendering reads them all, and none is added."""
-    template = environment.from_string(text)
-    template.globals = dict(template.globals)
-    return template
-
-
 class CompiledTemplate:
     """A chat template, compiled twice: with origins, and plain as the reference for its text.
 
@@ -417,8 +339,8 @@ class CompiledTemplate:
     """
 
     def __init__(self, text: str, variables: Mapping[str, Any], now: str) -> None:
-        self._tracking = _compiled(build_environment(TrackingEnvironment, now), text)
-        self._plain = _compiled(build_environment(ImmutableSandboxedEnvironment, now), text)
+        self._tracking = build_environment(TrackingEnvironment, now).from_string(text)
+        self._plain = build_environment(ImmutableSandboxedEnvironment, now).from_string(text)
         self._variables = dict(variables)
 
     def _context(self, tools: Any, variables: Mapping[str, Any], *, prompt: bool) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from tunesmith.data.holdout import (
 )
 from tunesmith.data.ledger import Account, Ledger
 from tunesmith.data.records import Lint, Source
-from tunesmith.data.samples import TrainedSample
+from tunesmith.data.samples import TokenSample
 
 _COPY = "equal to an earlier row"
 _LEAK = "equal to a held-out row"
@@ -51,7 +51,7 @@ class RowWriter:
         self._numbers = {name: array("q") for name in ROW.names or () if name != "digest"}
         self.files: dict[str, int] = {}
 
-    def add(self, source: Source, samples: Sequence[TrainedSample]) -> None:
+    def add(self, source: Source, samples: Sequence[TokenSample]) -> None:
         """Note a row of which these samples are kept."""
         self._digests += row_digest(samples)
         values = {

@@ -5,7 +5,6 @@ Conservation is asserted, not hoped for: what goes in equals what comes out, per
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -157,15 +156,6 @@ class Ledger:
             for code, found in data["lint"].items()
         }
         return cls([_account_from_json(account) for account in data["datasets"]], lint)
-
-    def dropped(self) -> str:
-        """What was dropped of all data sets, in a few words; "" where nothing was."""
-        reasons: Counter[str] = Counter()
-        for account in self.accounts:
-            reasons.update(account.rows_dropped)
-        rows = sum(account.rows_in for account in self.accounts)
-        told = (f"{count:,} of {rows:,} dropped, {reason}" for reason, count in reasons.items())
-        return "; ".join(told)
 
     def summary(self) -> list[str]:
         """Lines for people: an account a data set, then what was dropped, then what was odd."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tunesmith.data.batch import Batch
 from tunesmith.data.ledger import Ledger
 from tunesmith.data.packing import EpochPlan, Ints, check_lengths, derive_key
-from tunesmith.data.samples import TrainedSample
+from tunesmith.data.samples import TokenSample
 from tunesmith.data.stream import OrderSettings, Split, collate_rows, plan_rows
 from tunesmith.dist.mesh import Mesh
 from tunesmith.errors import ConfigError, DataError
@@ -189,7 +189,7 @@ class WindowStream:
                     self._opened.popitem(last=False)
             return self._opened[window]
 
-    def _sample(self, row: Row) -> TrainedSample:
+    def _sample(self, row: Row) -> TokenSample:
         return self._split(row[0])[row[1]]
 
 

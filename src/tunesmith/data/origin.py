@@ -63,26 +63,6 @@ def spans_of(text: str) -> list[tuple[int, int, Origin | None]]:
     return spans
 
 
-class Looks:
-    """Counts how often the letters of a field decided something in this process.
-
-    A template that compares, measures or searches a field may print something else for other
-    letters. Printing, joining and trimming a field does not count, nor does asking whether it is
-    empty; roles may be looked at.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def note(self, value: Any) -> None:
-        """Count a look at a value, if text of a field other than a role is in it."""
-        if any(origin is not None and origin.field != "role" for origin in origins_in(value)):
-            self.count += 1
-
-
-looks: Final = Looks()
-
-
 def plain(text: str) -> str:
     """The same characters as an exact ``str``."""
     return str.__str__(text)
@@ -126,49 +106,6 @@ class Tracked(str):
     def __reduce__(self) -> tuple[Any, ...]:
         return (Tracked, (plain(self), self._runs, self._home))
 
-    # --- looks ----------------------------------------------------------------------------------
-
-    def __bool__(self) -> bool:
-        return str.__len__(self) > 0
-
-    def __len__(self) -> int:
-        looks.note(self)
-        return str.__len__(self)
-
-    def __hash__(self) -> int:
-        looks.note(self)
-        return str.__hash__(self)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, str) and other:  # whether a text is empty may be asked
-            looks.note((self, other))
-        return str.__eq__(self, other)
-
-    def __ne__(self, other: object) -> bool:
-        if isinstance(other, str) and other:
-            looks.note((self, other))
-        return str.__ne__(self, other)
-
-    def __lt__(self, other: str) -> bool:
-        looks.note((self, other))
-        return str.__lt__(self, other)
-
-    def __le__(self, other: str) -> bool:
-        looks.note((self, other))
-        return str.__le__(self, other)
-
-    def __gt__(self, other: str) -> bool:
-        looks.note((self, other))
-        return str.__gt__(self, other)
-
-    def __ge__(self, other: str) -> bool:
-        looks.note((self, other))
-        return str.__ge__(self, other)
-
-    def __contains__(self, part: str) -> bool:  # type: ignore[override]
-        looks.note((self, part))
-        return str.__contains__(self, part)
-
     # --- pieces ---------------------------------------------------------------------------------
 
     def _cut(self, start: int, end: int) -> Tracked:
@@ -185,13 +122,12 @@ class Tracked(str):
         return Tracked(str.__getitem__(self, slice(start, end)), kept, self._home)
 
     def __getitem__(self, key: SupportsIndex | slice) -> Tracked:
-        length = len(self)  # a look: where text is cut may depend on it
         if not isinstance(key, slice):
             index = key.__index__()
             str.__getitem__(self, index)
-            index += length if index < 0 else 0
+            index += len(self) if index < 0 else 0
             return self._cut(index, index + 1)
-        start, stop, step = key.indices(length)
+        start, stop, step = key.indices(len(self))
         if step == 1:
             return self._cut(start, max(start, stop))
         origins = [origin for length, origin in self._runs for _ in range(length)]
@@ -203,8 +139,7 @@ class Tracked(str):
             yield self._cut(index, index + 1)
 
     def lstrip(self, chars: str | None = None, /) -> Tracked:
-        length = str.__len__(self)
-        return self._cut(length - len(str.lstrip(self, chars)), length)
+        return self._cut(len(self) - len(str.lstrip(self, chars)), len(self))
 
     def rstrip(self, chars: str | None = None, /) -> Tracked:
         return self._cut(0, len(str.rstrip(self, chars)))
@@ -344,11 +279,6 @@ class Tracked(str):
 
     def __format__(self, spec: str) -> str:
         return str.__format__(plain(self), spec)
-
-
-def tracked_of(text: str, runs: Iterable[Run]) -> Tracked:
-    """A tracked text of runs that are merged already."""
-    return _made(text, tuple(runs), None)
 
 
 def _made(text: str, runs: tuple[Run, ...], home: Origin | None) -> Tracked:

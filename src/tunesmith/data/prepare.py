@@ -31,7 +31,6 @@ from tunesmith.data.merge import LEDGER, MergeRule, RenderedSet, merge
 from tunesmith.data.overlong import LengthRule
 from tunesmith.data.records import Lint, RowError
 from tunesmith.data.render import RenderSettings
-from tunesmith.data.samples import SampleKind
 from tunesmith.data.shards import damaged_set, read_set, read_shard
 from tunesmith.data.sources import given_rows, locate
 from tunesmith.data.store import build_once
@@ -50,8 +49,7 @@ class PrepareRequest:
     ``settings`` holds the renderer's settings of each data set, then of each test data set.
     ``weigh_version`` names what ``weigh`` answers; ``seed`` draws the held-out rows. ``workers`` is
     the number of processes that render (0: this one, without limits). ``given`` are rows in memory
-    that stand for the data sets of the same numbers (None: read the entry). ``method`` is the
-    config's ``rl``, ``kind`` what rows become.
+    that stand for the data sets of the same numbers (None: read the entry).
     """
 
     data: DataSection
@@ -63,8 +61,6 @@ class PrepareRequest:
     cache_dir: Path
     workers: int = 1
     given: tuple[Sequence[Mapping[str, Any] | RowError] | None, ...] = ()
-    method: str | None = None
-    kind: SampleKind = "tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +158,7 @@ def open_datasets(request: PrepareRequest) -> tuple[Dataset, ...]:
         )
         given = request.given[number] if number < len(request.given) else None
         location = locate(entry, request.seed) if given is None else given_rows(given)
-        kinds = (request.method, request.kind)
-        datasets.append(Dataset(entry, location, settings, rule, is_test, *kinds))
+        datasets.append(Dataset(entry, location, settings, rule, is_test))
     return tuple(datasets)
 
 
@@ -181,7 +176,6 @@ def recipes_of(
             "train_on_inputs": request.data.train_on_inputs,
             "seed": request.seed if dataset.entry.shards else None,
             "weigh": request.weigh_version,
-            "rl": request.method,
         }
         recipes.append(set_recipe(dataset.entry, dataset.location, dataset.settings, parameters))
     return recipes

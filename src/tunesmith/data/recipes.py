@@ -17,7 +17,6 @@ _WORDS: Mapping[str, str] = {
     "render.template.0": "the chat template's name",
     "render.template.1": "the chat template's text",
     "left_out": "files of the folder that are not read",
-    "commit": "the commit of the hub",
     "given": "rows in memory, or the splits that are taken",
     "parameters.weigh": "the objective's weights",
     "parameters.longest": "sequence_len",

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 from fsspec.core import url_to_fs
 
 from tunesmith.data.store import build_once
-from tunesmith.dist.runtime import cache_dir
 from tunesmith.errors import DataError
 
 T = TypeVar("T")
@@ -49,6 +48,8 @@ def fetch(address: str) -> Path:
     Raises:
         DataError: the store's library is missing, there is no such file, or it cannot be read.
     """
+    from tunesmith.dist.runtime import cache_dir  # imports torch, which local files need not pay
+
     files, root, is_file = _list(address)
     about = [[name, json.dumps(info, sort_keys=True, default=str)] for name, info in files.items()]
     digest = hashlib.sha256(json.dumps([address, about]).encode()).hexdigest()[:32]

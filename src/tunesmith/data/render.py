@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.data.chat import Chat, bug
+from tunesmith.data.chat import Chat
 from tunesmith.data.encode import Encoder
 from tunesmith.data.formats.lint import lint_record
 from tunesmith.data.history import plan_samples
@@ -23,7 +23,6 @@ from tunesmith.data.masking import Mask, Masker
 from tunesmith.data.origin import TOOLS, UNKNOWN, Tracked, plain, spans_of
 from tunesmith.data.pieces import PieceEncoder, PlainRecord, Token
 from tunesmith.data.proof import prove_origins, prove_prompt
-from tunesmith.data.recall import MaskMemory
 from tunesmith.data.records import Conversation, Lint, RowError, Source, Text, TokenRecord
 from tunesmith.data.samples import TokenSample
 from tunesmith.data.shape import ASSISTANT
@@ -32,10 +31,10 @@ from tunesmith.data.token_lint import TokenRules, lint_tokens, pattern_of
 from tunesmith.data.tokens import (
     NO_TARGET,
     TokenView,
-    runs_of_spans,
     runs_of_weights,
     straddles,
     view_turns,
+    weigh_tokens,
 )
 from tunesmith.data.turns import Ends, Stops
 from tunesmith.errors import DataError
@@ -122,7 +121,6 @@ class Renderer:
         self._encoder = Encoder(settings.tokenizer_path)
         self._pieces = PieceEncoder(self._encoder, settings.eos_id, settings.sequence_len)
         self._masker = self._make_masker(settings)
-        self._masks = MaskMemory()
         self._chat: Chat | None = None
         if settings.template is not None:
             variables = {**settings.special_tokens, **settings.variables}
@@ -284,9 +282,9 @@ class Renderer:
         lints = list(self._findings)
         for text, mask, more in self._masked(record, source):
             encoded = self._encoder.encode(plain(text))
-            runs = runs_of_spans(encoded, mask.spans, len(plain(text)))
+            weights = weigh_tokens(encoded, mask.spans, len(text))
             lints += [*more, *mask.lints, *straddles(text, encoded, mask)]
-            samples.append(TokenSample(encoded.ids, runs, str(source)))
+            samples.append(TokenSample(encoded.ids, runs_of_weights(weights), str(source)))
         told = dict.fromkeys(lints)  # samples of one row may find the same
         found = tuple(dataclasses.replace(lint, source=str(source)) for lint in told)
         return RenderedRow(tuple(samples), found)
@@ -294,34 +292,21 @@ class Renderer:
     def _masked(
         self, record: Conversation, source: Source | None
     ) -> list[tuple[Tracked, Mask, list[Lint]]]:
-        """The texts that a conversation becomes, each with what of it trains.
-
-        A row that has a ``source`` and is one of those to prove with is proved.
-        """
+        """The texts that a conversation becomes, each with what of it trains."""
         chat = self._checked_chat(record)
         shape = chat.shape(record.variables)
         trained = self._masker.trained(record.messages)
         history = self._settings.history or "expand"
-        proves = source is not None and _is_proved(source)
-        beginnings = chat.beginnings(record, proves=proves)
-        samples = plan_samples(record.messages, trained, beginnings, history)
+        samples = plan_samples(record.messages, trained, chat.beginnings(record), history)
         masked = []
         for sample in samples:
             messages = record.messages[: sample.length]
-            laid = beginnings.laid(sample.length)
-            known = self._masks.recall(laid, sample.part, messages, trained) if laid else None
-            mask = known
-            if mask is None or proves:
-                mask = self._masker.mask(sample.text, messages, trained, shape, sample.part)
-            if known is not None and known != mask:
-                raise bug("the mask of an earlier row, laid out alike, is not this row's")
-            if laid is not None and known is None:
-                self._masks.keep(laid, sample.part, messages, trained, mask)
+            mask = self._masker.mask(sample.text, messages, trained, shape, sample.part)
             lints = [Lint("history", sample.note)] if sample.note else []
             masked.append((sample.text, mask, lints))
         if masked:
             masked[0][2].extend(self._dropped(record, masked))
-        if source is not None and proves:
+        if source is not None and _is_proved(source):
             prove_origins(record, chat.compiled, seed=source.row)
             masked[0][2].extend(prove_prompt(record, chat.compiled, samples[0], masked[0][1]))
         return masked
@@ -333,8 +318,6 @@ class Renderer:
 
         Raises ``RowError`` where none prints the thoughts that its trained answers were split for.
         """
-        if not record.tools and not self._settings.split_thinking:
-            return []
         key = self._settings.thinking_key
         shown = {origin for text, _, _ in masked for _, _, origin in spans_of(text) if origin}
         thoughtful = {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,16 +25,6 @@ class TokenSample:
 
     def __len__(self) -> int:
         return len(self.input_ids)
-
-    @property
-    def documents(self) -> tuple[TokenSample, ...]:
-        """What is laid into a batch for it: itself."""
-        return (self,)
-
-    @property
-    def verdict(self) -> bytes:
-        """What else the row says, beside its documents: nothing."""
-        return b""
 
     @property
     def total_weight(self) -> float:
@@ -61,64 +51,13 @@ class PairSample:
     chosen: TokenSample
     rejected: TokenSample
 
-    def __len__(self) -> int:
-        return len(self.chosen) + len(self.rejected)
-
-    @property
-    def documents(self) -> tuple[TokenSample, ...]:
-        """The two documents, which must stay in one batch."""
-        return self.chosen, self.rejected
-
-    @property
-    def verdict(self) -> bytes:
-        """What else the row says: nothing, the first document is the chosen one."""
-        return b""
-
-    @property
-    def source(self) -> str:
-        """``file:row``."""
-        return self.chosen.source
-
-    @property
-    def n_trained(self) -> int:
-        """Tokens of both answers that train."""
-        return self.chosen.n_trained + self.rejected.n_trained
-
 
 @dataclass(frozen=True, slots=True)
 class JudgedSample:
-    """An answer after its prompt, and whether it is wanted; the runs lie on the answer.
-
-    ``stranger`` is the same prompt with the answer of another row, from which the divergence from
-    the reference is estimated; a split gives it to its samples.
-    """
+    """An answer after its prompt, and whether it is wanted; the runs lie on the answer."""
 
     answer: TokenSample
     is_good: bool
-    stranger: TokenSample | None = None
-
-    def __len__(self) -> int:
-        return len(self.answer)
-
-    @property
-    def documents(self) -> tuple[TokenSample, ...]:
-        """The answer; the stranger never trains and has a batch of its own."""
-        return (self.answer,)
-
-    @property
-    def verdict(self) -> bytes:
-        """Whether the answer is wanted."""
-        return bytes([self.is_good])
-
-    @property
-    def source(self) -> str:
-        """``file:row``."""
-        return self.answer.source
-
-    @property
-    def n_trained(self) -> int:
-        """Tokens of the answer that train."""
-        return self.answer.n_trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,24 +71,6 @@ class StepSample:
     ends: tuple[tuple[int, bool], ...]
     source: str
 
-    def __len__(self) -> int:
-        return len(self.input_ids)
-
-    @property
-    def documents(self) -> tuple[TokenSample, ...]:
-        """The solution, no token of which is a target: a step is judged where it ends."""
-        return (TokenSample(self.input_ids, (), self.source),)
-
-    @property
-    def verdict(self) -> bytes:
-        """The labels and where they stand."""
-        return np.asarray(self.ends, dtype="<i8").tobytes()
-
-    @property
-    def n_trained(self) -> int:
-        """Ends of steps that are judged."""
-        return len(self.ends)
-
 
 @dataclass(frozen=True, slots=True)
 class PromptSample:
@@ -160,34 +81,4 @@ class PromptSample:
     source: str
 
 
-TrainedSample = TokenSample | PairSample | JudgedSample | StepSample
-"""Samples that are prepared and trained on: one or more documents that stay in one batch."""
-
-Sample = TrainedSample | PromptSample
-
-
-def with_documents(sample: TrainedSample, documents: Sequence[TokenSample]) -> TrainedSample:
-    """The sample with other documents, as many as it has; a step's end beyond one is left out."""
-    if isinstance(sample, TokenSample):
-        return documents[0]
-    if isinstance(sample, PairSample):
-        return PairSample(*documents)
-    if isinstance(sample, JudgedSample):
-        return JudgedSample(documents[0], sample.is_good, sample.stranger)
-    ids = documents[0].input_ids
-    ends = tuple((end, right) for end, right in sample.ends if end < len(ids))
-    return StepSample(ids, ends, sample.source)
-
-
-SampleKind = Literal["tokens", "pairs", "judged", "steps"]
-
-KINDS: Mapping[type[TrainedSample], SampleKind] = {
-    TokenSample: "tokens",
-    PairSample: "pairs",
-    JudgedSample: "judged",
-    StepSample: "steps",
-}
-"""The name of each kind of sample that objectives read."""
-
-DOCUMENTS: Mapping[SampleKind, int] = {"tokens": 1, "pairs": 2, "judged": 1, "steps": 1}
-"""The documents of a sample of each kind; each is at most ``sequence_len`` long."""
+Sample = TokenSample | PairSample | JudgedSample | StepSample | PromptSample

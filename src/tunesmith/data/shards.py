@@ -20,7 +20,7 @@ from tunesmith.data.facts import SET, SHARD, damaged, read_facts, write_facts
 from tunesmith.data.kept import Rows, RowWriter
 from tunesmith.data.ledger import Account, Ledger
 from tunesmith.data.records import Source
-from tunesmith.data.samples import TrainedSample
+from tunesmith.data.samples import TokenSample
 from tunesmith.data.store import flush_to_disk
 
 SHARD_ROWS = 16_384
@@ -54,7 +54,7 @@ class ShardWriter:
     def add(
         self,
         source: Source,
-        samples: Sequence[TrainedSample],
+        samples: Sequence[TokenSample],
         totals: Sequence[Mapping[str, float]],
     ) -> None:
         """Write the kept samples of a row, each with its share of each named total."""

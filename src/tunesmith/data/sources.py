@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import glob
 import re
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +19,6 @@ from tunesmith.config.data import DatasetEntry
 from tunesmith.data.files import COMPRESSIONS, data_suffix
 from tunesmith.data.formats.synthetic import synthetic_rows
 from tunesmith.data.hub import GivenRows, SavedRows, is_saved, open_hub, open_saved
-from tunesmith.data.inside import why_outside
 from tunesmith.data.jsonrow import Row
 from tunesmith.data.lines import read_json
 from tunesmith.data.records import Lint, RowError, Source
@@ -28,7 +26,7 @@ from tunesmith.data.remote import fetch, is_address
 from tunesmith.data.selection import ALL_ROWS, Selection
 from tunesmith.data.splits import Slice, parse_split, split_word
 from tunesmith.data.tables import read_arrow, read_csv, read_parquet, read_text
-from tunesmith.errors import DataError, ExitCode
+from tunesmith.errors import DataError
 from tunesmith.registry import nearest
 
 Reader = Callable[[Path], Iterator[tuple[int, Row]]]
@@ -57,8 +55,6 @@ _SUFFIXES = {
     ".txt": "text",
 }
 _TOLD = 5
-_PICKLED = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".npy", ".npz", ".joblib", ".h5"}
-_ARCHIVES = {".zip", ".tar", ".tgz", ".7z", ".rar"}
 _METADATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
@@ -88,11 +84,6 @@ class Location:
         wanted = (path for part in self.slices for path in self.splits[part.split])
         return tuple(dict.fromkeys(wanted))
 
-    @property
-    def commit(self) -> str | None:
-        """The hub's commit that the rows are of; None for what lies here."""
-        return self.saved.commit if self.saved is not None else None
-
 
 def locate(entry: DatasetEntry, seed: int = 42) -> Location:
     """What the entry's ``path``, ``data_files``, ``ds_type`` and ``split`` mean here.
@@ -100,8 +91,7 @@ def locate(entry: DatasetEntry, seed: int = 42) -> Location:
     ``seed`` draws the part of ``shards``.
 
     Raises:
-        DataError: there is no such file, folder, split or data set, or it holds nothing of use;
-            exit code 8, it is a pickle, or a link leads out of the folder.
+        DataError: there is no such file, folder, split or data set, or it holds nothing of use.
     """
     return replace(_locate(entry), selection=Selection.of(entry, seed))
 
@@ -223,38 +213,14 @@ def some_names(names: Sequence[str]) -> str:
 def _kind(entry: DatasetEntry, path: Path) -> str:
     if entry.path in _READERS:
         return entry.path
-    suffix = data_suffix(path)
-    kind = _SUFFIXES.get(suffix)
+    kind = _SUFFIXES.get(data_suffix(path))
     if kind is None:
-        if suffix in _PICKLED:
-            raise _pickled(path)
-        if suffix in _ARCHIVES:
-            raise DataError(
-                f"{path} is an archive, and archives are not unpacked here",
-                hint="unpack it yourself and name a file or the folder",
-                where=str(path),
-            )
         raise DataError(
             f"{path}: the name does not say what kind of file it is",
             hint=f"set `ds_type` to one of {', '.join(_READERS)}",
             where=str(path),
         )
     return kind
-
-
-def _pickled(path: Path) -> DataError:
-    code = (
-        "import sys, pandas; "
-        "pandas.read_pickle(sys.argv[1]).to_json(sys.argv[2], orient='records', lines=True)"
-    )
-    command = shlex.join(["python", "-c", code, str(path), str(path.with_suffix(".jsonl"))])
-    return DataError(
-        f"{path.name} is a pickle by its name; a pickle can run any code",
-        hint="write the rows as jsonl or parquet, where nothing can be lost (no network, no "
-        f"secrets): {command}",
-        where=str(path),
-        exit_code=ExitCode.UNSAFE,
-    )
 
 
 def _named_files(entry: DatasetEntry, folder: Path) -> Splits:
@@ -295,14 +261,6 @@ def _in_folder(entry: DatasetEntry, folder: Path) -> Splits:
     """
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     inside = [path for path in files if _is_data(path.relative_to(folder), entry)]
-    for path in inside:
-        if (reason := why_outside(folder, path.relative_to(folder).as_posix())) is not None:
-            raise DataError(
-                f"{path} is refused: {reason}",
-                hint="put the file itself into the folder, or name it with `path`, if it is yours",
-                where=str(path),
-                exit_code=ExitCode.UNSAFE,
-            )
     if not inside:
         raise DataError(
             f"no data files in the folder {folder}",

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from tunesmith.data.ahead import Ahead
 from tunesmith.data.batch import Batch
 from tunesmith.data.collate import collate
-from tunesmith.data.known import KnownReference
 from tunesmith.data.mixing import PLAIN, Mixture, draw_epoch
 from tunesmith.data.packing import (
     EpochPlan,
@@ -28,7 +27,7 @@ from tunesmith.data.packing import (
     pack_shapes,
     plan_epoch,
 )
-from tunesmith.data.samples import TrainedSample
+from tunesmith.data.samples import TokenSample
 from tunesmith.dist.mesh import Mesh
 from tunesmith.errors import DataError, TunesmithError
 
@@ -61,7 +60,7 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, row: int) -> TrainedSample: ...
+    def __getitem__(self, row: int) -> TokenSample: ...
 
 
 class Stream(Protocol):
@@ -98,7 +97,6 @@ class Stream(Protocol):
 class OrderSettings:
     """What decides the order, the steps and the shape of batches.
 
-    ``capacity`` is in tokens of a bin, ``longest`` in tokens of a document (None: the same).
     ``micro_batch`` counts bins a forward takes, ``accumulation`` micro-batches a rank sums in a
     full step. ``max_steps`` wins over ``epochs``, and may go past the last one. ``drop_last``
     leaves out an epoch's short last step. ``pad_to`` is the length of a micro-batch in tokens,
@@ -108,7 +106,6 @@ class OrderSettings:
 
     seed: int
     capacity: int
-    longest: int | None = None
     micro_batch: int = 1
     accumulation: int = 1
     epochs: float = 1.0
@@ -157,7 +154,7 @@ def plan_rows(
 
 
 def collate_rows(
-    samples: Sequence[TrainedSample], index: tuple[int, int], order: OrderSettings
+    samples: Sequence[TokenSample], index: tuple[int, int], order: OrderSettings
 ) -> Batch:
     """One micro-batch, filled up as the settings ask."""
     pad_to = order.pad_to
@@ -165,11 +162,7 @@ def collate_rows(
         n_tokens = max(1, sum(map(len, samples)))
         pad_to = math.ceil(n_tokens / order.pad_multiple) * order.pad_multiple
     return collate(
-        samples,
-        index=index,
-        capacity=order.longest or order.capacity,
-        pad_to=pad_to,
-        pad_id=order.pad_id,
+        samples, index=index, capacity=order.capacity, pad_to=pad_to, pad_id=order.pad_id
     )
 
 
@@ -182,21 +175,13 @@ class MapStream:
     The last step of an epoch is short and never crosses the border.
     """
 
-    def __init__(
-        self,
-        split: Split,
-        order: OrderSettings,
-        mesh: Mesh,
-        known: KnownReference | None = None,
-    ) -> None:
-        """``known`` is what a reference said of the split's rows."""
+    def __init__(self, split: Split, order: OrderSettings, mesh: Mesh) -> None:
         if len(split) == 0:
             raise DataError(
                 "there are no rows to draw from", hint="see the ledger for what was dropped"
             )
         check_lengths(split.lengths, order.capacity)
         self.split, self.order, self.mesh = split, order, mesh
-        self._known = known
         self.step_bins = order.micro_batch * order.accumulation * mesh.data_size
         self._plans: OrderedDict[int, EpochPlan] = OrderedDict()
         self._lock = threading.RLock()
@@ -337,7 +322,7 @@ class MapStream:
         start = (step - self._starts[epoch]) * self.step_bins
         return plan, start, min(start + self.step_bins, len(plan))
 
-    def _sample(self, row: int) -> TrainedSample:
+    def _sample(self, row: int) -> TokenSample:
         try:
             return self.split[row]
         except TunesmithError:
@@ -357,8 +342,7 @@ class MapStream:
                 samples.append(self._sample(row))
         finally:
             self._reading.pop(thread, None)
-        batch = collate_rows(samples, index, self.order)
-        return batch if self._known is None else self._known.fill(batch, rows)
+        return collate_rows(samples, index, self.order)
 
     def _doing(self) -> str:
         rows = ", ".join(str(row) for row in sorted(self._reading.values()))

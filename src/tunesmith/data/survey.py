@@ -8,12 +8,12 @@ from hashlib import sha256
 
 from tunesmith.data.broken import BrokenRows
 from tunesmith.data.build import Dataset, Progress
-from tunesmith.data.compared import samples_of
-from tunesmith.data.fitted import fit_sample
+from tunesmith.data.compared import fit_pair, samples_of
 from tunesmith.data.formats.lint import lint_record
 from tunesmith.data.formats.load import Format
 from tunesmith.data.formats.options import FormatOptions
 from tunesmith.data.ledger import Account, Ledger
+from tunesmith.data.overlong import LengthRule, fit
 from tunesmith.data.records import (
     Conversation,
     Judged,
@@ -30,6 +30,7 @@ from tunesmith.data.samples import (
     PairSample,
     PromptSample,
     Sample,
+    StepSample,
     TokenSample,
 )
 from tunesmith.data.sources import note_of, open_rows
@@ -135,17 +136,16 @@ def _one_class(classes: dict[bool, int], path: str) -> Lint:
 def _book(account: Account, samples: tuple[Sample, ...], reading: Reading, source: Source) -> None:
     """Book a row's tokens: trained, masked, or dropped by the length rule."""
     rule = reading.dataset.rule
-    kept: list[Sample] = []
+    kept: list[tuple[int, int, int]] = []  # samples, tokens, those that train
     dropped: dict[str, int] = {}
     for sample in samples:
         account.tokens_in += _tokens(sample)
-        if isinstance(sample, PromptSample):
-            kept.append(sample)
-            continue
-        left, losses = fit_sample(sample, rule)
-        kept += left
-        for loss in losses:
-            dropped[loss.reason] = dropped.get(loss.reason, 0) + loss.tokens
+        left, reason = _fitted(sample, rule)
+        if left is not None:
+            kept.append((_n_samples(left), _tokens(left), _trained(left)))
+        lost = _tokens(sample) - (0 if left is None else _tokens(left))
+        if lost:
+            dropped[reason] = dropped.get(reason, 0) + lost
     account.rows_in += 1
     for reason, tokens in dropped.items():
         account.drop_tokens(reason, tokens)
@@ -153,11 +153,27 @@ def _book(account: Account, samples: tuple[Sample, ...], reading: Reading, sourc
         account.drop_row(next(iter(dropped), "no tokens"), str(source))
         return
     account.rows_trained += 1
-    for sample in kept:
-        trained = 0 if isinstance(sample, PromptSample) else sample.n_trained
-        account.samples += 2 if isinstance(sample, PairSample) else 1
+    for n_samples, n_tokens, trained in kept:
+        account.samples += n_samples
         account.tokens_trained += trained
-        account.tokens_masked += _tokens(sample) - trained
+        account.tokens_masked += n_tokens - trained
+
+
+def _fitted(sample: Sample, rule: LengthRule) -> tuple[Sample | None, str]:
+    """What the length rule leaves of a sample, and why something of it is lost."""
+    too_long = f"longer than sequence_len ({rule.longest})"
+    if isinstance(sample, PairSample):
+        return fit_pair(sample, rule), too_long
+    if isinstance(sample, JudgedSample):
+        pieces, losses = fit(sample.answer, rule)
+        if len(pieces) > 1:
+            message = f"has {len(sample.answer)} tokens, and a judged answer cannot be split"
+            raise RowError("", message, "set `excess_length_strategy` to drop or truncate")
+        reason = losses[0].reason if losses else ""
+        return (JudgedSample(pieces[0], sample.is_good) if pieces else None), reason
+    if isinstance(sample, StepSample) and len(sample.input_ids) > rule.longest:
+        return None, too_long
+    return sample, ""
 
 
 def _parts(sample: Sample) -> tuple[bytes, ...]:
@@ -175,4 +191,22 @@ def _digest(samples: tuple[Sample, ...]) -> bytes:
 
 
 def _tokens(sample: Sample) -> int:
-    return len(sample.input_ids if isinstance(sample, PromptSample) else sample)
+    if isinstance(sample, PairSample):
+        return len(sample.chosen) + len(sample.rejected)
+    return len(sample.answer if isinstance(sample, JudgedSample) else sample.input_ids)
+
+
+def _trained(sample: Sample) -> int:
+    if isinstance(sample, PairSample):
+        return _trained(sample.chosen) + _trained(sample.rejected)
+    if isinstance(sample, JudgedSample):
+        return _trained(sample.answer)
+    if isinstance(sample, StepSample):
+        return len(sample.ends)
+    if isinstance(sample, PromptSample):
+        return 0
+    return sample.n_trained
+
+
+def _n_samples(sample: Sample) -> int:
+    return 2 if isinstance(sample, PairSample) else 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -80,39 +80,29 @@ def _masks(
     record: TokenRecord, samples: Sequence[TokenSample], rules: TokenRules
 ) -> Iterator[Lint]:
     """Whether anything trains, an end among it, and nothing that pads."""
-    targets = [part for sample in samples if (part := _targets(sample))]
-    if not targets:
+    targets = [_targets(sample) for sample in samples]
+    if not any(targets):
         yield Lint("all-masked", "no token trains")
         return
     # The pieces of a long text end together, with the last of them.
-    joint = [[run for part in targets for run in part]] if isinstance(record, Text) else targets
-    if rules.stops_train and rules.stop_ids and not all(_meet(t, rules.stop_ids) for t in joint):
+    joint = [set().union(*targets)] if isinstance(record, Text) else [t for t in targets if t]
+    if rules.stops_train and rules.stop_ids and not all(t & rules.stop_ids for t in joint):
         message = "no token that ends a text trains: the model is not taught to stop"
         yield Lint("no-stop", message)
-    if rules.pad_id is not None and any(_meet(part, {rules.pad_id}) for part in targets):
+    if rules.pad_id is not None and any(rules.pad_id in found for found in targets):
         yield Lint("trained-padding", f"the padding token {rules.pad_id} trains")
 
 
-def _targets(sample: TokenSample) -> list[list[int]]:
-    """The ids of each run that trains."""
+def _targets(sample: TokenSample) -> set[int]:
     ids: list[int] = sample.input_ids.tolist()
-    return [ids[start:end] for start, end, _ in sample.runs]
-
-
-def _meet(runs: Iterable[Sequence[int]], wanted: frozenset[int] | set[int]) -> bool:
-    """Whether any of the ids is wanted."""
-    return not all(wanted.isdisjoint(run) for run in runs)
+    return {token for start, end, _ in sample.runs for token in ids[start:end]}
 
 
 def _special(record: TokenRecord, rules: TokenRules) -> Iterator[Lint]:
     """Whether the row's own words hold what the tokenizer reads as a special token."""
     if rules.special is None:
         return
-    words = list(_own_words(record))
-    # Mostly there is nothing: one search in all of them says so, and the texts stay apart in it.
-    if not rules.special.search("\n".join(text for _, text in words)):
-        return
-    for place, text in words:
+    for place, text in _own_words(record):
         if found := rules.special.search(text):
             message = f"{place} holds {found.group()!r}, which becomes a special token"
             yield Lint("special-token", message)

@@ -67,34 +67,12 @@ def runs_of_weights(weights: NDArray[np.float64] | NDArray[np.bool_]) -> tuple[W
     )
 
 
-def runs_of_spans(
-    encoded: Encoded, spans: Sequence[WeightedSpan], n_characters: int
-) -> tuple[WeightedSpan, ...]:
-    """The tokens that train as (start, end, weight), from the characters that do.
-
-    ``spans`` are those of a ``Mask``, in order and disjoint. It is ``runs_of_weights`` of
-    ``weigh_tokens``, found by its ends alone where tokens and spans are simple.
-    """
-    touching = any(left[1] == right[0] for left, right in pairwise(spans))
-    if not encoded.gapless or touching:
-        return runs_of_weights(weigh_tokens(encoded, spans, n_characters))
-    if not spans:
-        return ()
-    starts, ends, weights = zip(*spans, strict=True)
-    first = encoded.offsets[:, 0].searchsorted(starts).tolist()
-    behind = encoded.offsets[:, 1].searchsorted(ends, side="right").tolist()
-    runs = zip((max(at, 1) for at in first), behind, weights, strict=True)
-    return tuple((start, end, weight) for start, end, weight in runs if start < end)
-
-
 def straddles(text: Tracked, encoded: Encoded, mask: Mask) -> Iterator[Lint]:
     """A finding for each token that holds both what trains of a turn and what does not.
 
     It does not train.
     """
     starts, ends = encoded.offsets[:, 0], encoded.offsets[:, 1]
-    if encoded.gapless and _all_in(ends, [at for span in mask.spans for at in span[:2]]):
-        return
     borders = {start for start, _, _ in mask.spans} ^ {end for _, end, _ in mask.spans}
     for turn in mask.turns:
         for border in sorted(at for at in borders if turn.start <= at < turn.end):
@@ -106,12 +84,6 @@ def straddles(text: Tracked, encoded: Encoded, mask: Mask) -> Iterator[Lint]:
                     f"turn {turn.message + 1}: the token {token!r} reaches over {place} and does "
                     "not train",
                 )
-
-
-def _all_in(ends: NDArray[np.int64], places: Sequence[int]) -> bool:
-    """Whether a token ends at each of the places, none of which is behind the last token."""
-    found = ends.searchsorted(places)
-    return not places or bool((ends[found] == places).all())
 
 
 def view_turns(

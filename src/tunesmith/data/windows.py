@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.data.branches import Pool, open_pool
 from tunesmith.data.broken import BrokenRows
 from tunesmith.data.build import Dataset, Progress, RowReader, take
 from tunesmith.data.cache import TRAIN, PreparedSplit
@@ -36,6 +35,7 @@ from tunesmith.data.ledger import Account, Ledger
 from tunesmith.data.merge import LEDGER, MergeRule, RenderedSet, merge
 from tunesmith.data.prepare import PrepareRequest, open_datasets, recipes_of, silent
 from tunesmith.data.records import RowError, Source
+from tunesmith.data.sandbox import RenderPool
 from tunesmith.data.shards import ReadShard, ShardWriter, read_shard, shard_name
 from tunesmith.data.sources import note_of, open_rows
 from tunesmith.data.store import build_once
@@ -79,7 +79,7 @@ class Windows:
         self.recipe = whole_recipe(recipes, parameters)
         self.folder = request.prepare.cache_dir / STREAMS / key_of(self.recipe)
         self._pools = ExitStack()
-        self._renderers: dict[int, Pool] = {}
+        self._renderers: dict[int, RenderPool] = {}
         self._rows: Iterator[_Read] = iter(())
         self._at = -1  # the window that the open iterator stands before
         self._building = threading.Lock()
@@ -236,7 +236,7 @@ class Windows:
         note = note_of(dataset.location, dataset.entry.path)
         if begins and note is not None:
             shard.ledger.note(note)
-        reader = RowReader(dataset, self._request.prepare.data, broken)
+        reader = RowReader(dataset.entry, self._request.prepare.data, broken)
         pool = self._pool(index, dataset)
         for (source, _), outcome in pool.render(reader.records(rows)):
             shard.n_rows += 1
@@ -255,9 +255,9 @@ class Windows:
     def _files(self) -> list[Path]:
         return [path for dataset in self._datasets for path in dataset.location.files]
 
-    def _pool(self, index: int, dataset: Dataset) -> Pool:
+    def _pool(self, index: int, dataset: Dataset) -> RenderPool:
         if index not in self._renderers:
-            pool = open_pool(dataset.settings, dataset.kind, self._request.prepare.workers)
+            pool = RenderPool(dataset.settings, self._request.prepare.workers)
             self._renderers[index] = self._pools.enter_context(pool)
         return self._renderers[index]
 

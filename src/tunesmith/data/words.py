@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 GPT2: Final = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -24,70 +22,59 @@ _MOST_WORDS = 1 << 16
 _LONGEST_WORD = 64
 _PROBE = "It's 12345 o'clock:\r\n\n  don't  WE'LL\tgo_on (x+=1); \"why?\" \x0b\x1c~ <|a|> </s>\n \n"
 
-Words = NDArray[np.int32]
-"""[n, 2]: the id of each token, and how many characters it covers."""
-
-_LETTERS: Final = {code: chr(256 + code) for code in range(33)} | {127: chr(289)}
-"""How the vocabulary of a byte-level tokenizer spells bytes that cannot be seen."""
+Word = tuple[list[int], list[int]]
+"""The ids of a word, and how many characters each of them covers."""
 
 
-class _NotByWord(Exception):
-    """A word that only the library can tokenize."""
-
-
-class WordTable(dict[str, bytes]):
-    """The words met so far of a tokenizer that cuts text as ``find_table`` says.
-
-    Each is kept as its rows of ``Words``; a word that is looked up for the first time is tokenized.
-    """
+class WordTable:
+    """The words met so far of a tokenizer that cuts text as ``find_table`` says."""
 
     def __init__(
         self, tokenizer: Tokenizer, pattern: re.Pattern[str], added: Mapping[str, int]
     ) -> None:
-        super().__init__()
-        self._model = tokenizer.model
+        self._tokenizer = tokenizer
         self._words = pattern
-        self._added = {text: _packed([(token, len(text))]) for text, token in added.items()}
+        self._added = added
         longest_first = sorted(added, key=len, reverse=True)
         self._cuts = re.compile(f"({'|'.join(map(re.escape, longest_first))})") if added else None
+        self._known: dict[str, Word] = {}
 
-    def encode(self, text: str) -> Words | None:
-        """The text's tokens; None where only the library knows."""
+    def encode(self, text: str) -> Word | None:
+        """The text's ids and their lengths; None where only the library knows."""
         if not text.isascii():
             return None
-        found: list[bytes] = []
-        parts = self._cuts.split(text) if self._cuts else [text]
-        try:
-            for number, part in enumerate(parts):
-                if number % 2:
-                    found.append(self._added[part])
-                else:
-                    found += map(self.__getitem__, self._words.findall(part))
-        except _NotByWord:
-            return None
-        tokens = np.frombuffer(b"".join(found), dtype=np.int32).reshape(-1, 2)
-        is_whole = int(tokens[:, 1].sum()) == len(text)  # else the pattern left gaps
-        return tokens if is_whole else None
+        ids: list[int] = []
+        lengths: list[int] = []
+        for part in self._cuts.split(text) if self._cuts else (text,):
+            if part in self._added:
+                ids.append(self._added[part])
+                lengths.append(len(part))
+                continue
+            for word in self._words.findall(part):
+                known = self._known.get(word) or self._learn(word)
+                if known is None:
+                    return None
+                ids += known[0]
+                lengths += known[1]
+        return (ids, lengths) if sum(lengths) == len(text) else None  # the pattern left gaps
 
-    def __missing__(self, word: str) -> bytes:
-        """Tokenize a word by itself; raises ``_NotByWord`` where its tokens are not its bytes.
+    def _learn(self, word: str) -> Word | None:
+        """Tokenize a word alone; None for one that is cut again, or whose tokens leave gaps.
 
-        Those are bytes that the vocabulary lacks.
+        The latter are bytes that the vocabulary lacks.
         """
-        spelled = word.translate(_LETTERS)
-        tokens = self._model.tokenize(spelled)
-        if "".join(token.value for token in tokens) != spelled:
-            raise _NotByWord
-        found = _packed([(token.id, len(token.value)) for token in tokens])
+        if self._words.findall(word) != [word]:
+            return None
+        encoding = self._tokenizer.encode(word, add_special_tokens=False)
+        borders = [0, *(end for _, end in encoding.offsets)]
+        if borders[-1] != len(word) or [start for start, _ in encoding.offsets] != borders[:-1]:
+            return None
+        found = encoding.ids, [end - start for start, end in encoding.offsets]
         if len(word) <= _LONGEST_WORD:
-            if len(self) >= _MOST_WORDS:
-                self.clear()
-            self[word] = found
+            if len(self._known) >= _MOST_WORDS:
+                self._known.clear()
+            self._known[word] = found
         return found
-
-
-def _packed(tokens: Sequence[tuple[int, int]]) -> bytes:
-    return np.array(tokens, dtype=np.int32).tobytes()
 
 
 def find_table(tokenizer: Tokenizer) -> WordTable | None:
@@ -104,7 +91,7 @@ def find_table(tokenizer: Tokenizer) -> WordTable | None:
     probe = _PROBE + "".join(token["content"] for token in added[:8])
     expected = tokenizer.encode(probe, add_special_tokens=False)
     found = table.encode(probe)
-    return table if found is not None and found[:, 0].tolist() == expected.ids else None
+    return table if found is not None and found[0] == expected.ids else None
 
 
 def _pattern_of(splitter: dict[str, Any] | None) -> re.Pattern[str] | None:

@@ -7,7 +7,6 @@ knows nothing of who asks but what it reads from its standard input.
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import mmap
 import os
@@ -31,9 +30,6 @@ from tunesmith.errors import DataError, ModelError
 
 NO_ROW: Final = -1
 """The number in the progress while no row is rendered."""
-
-_FEW_COLLECTIONS: Final = 50_000
-"""Objects made since the last search for cycles; rows leave few, and a search costs more."""
 
 FIX: Final = "look at the chat template, or at the size of this row"
 
@@ -81,8 +77,6 @@ def _serve(progress_fd: int) -> None:
         _answer(answers, to_json({"failed": reason, "hint": getattr(error, "hint", FIX)}), b"")
         return
     _answer(answers, to_json({"ready": True}), b"")
-    gc.freeze()  # what stands by now stays, and need not be looked through again
-    gc.set_threshold(_FEW_COLLECTIONS)
     while request := read_block(requests):
         outcomes = []
         for number, row in enumerate(unpack_rows(request)):

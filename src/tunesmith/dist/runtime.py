@@ -1,7 +1,6 @@
 """What this machine is, and the start and end of the process group.
 
 Environment variables are read here and nowhere else; `launch` is the only one that writes them.
-Torch is imported where a device or a group is asked for: where the cache is can be said without.
 """
 
 from __future__ import annotations
@@ -11,14 +10,13 @@ import platform
 import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
 
 from tunesmith.config.environment import Environment
+from tunesmith.dist.mesh import AxisSizes, Mesh
 from tunesmith.errors import RunError
 from tunesmith.log import get_logger
-
-if TYPE_CHECKING:
-    from tunesmith.dist.mesh import AxisSizes, Mesh
 
 logger = get_logger(__name__)
 
@@ -42,8 +40,6 @@ CPU_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 def detect() -> Environment:
     """The machine as plain data; no CUDA context is made."""
-    import torch
-
     is_cuda = torch.cuda.is_available()
     properties = torch.cuda.get_device_properties(local_rank()) if is_cuda else None
     host_memory = _host_memory()
@@ -108,10 +104,6 @@ def start(environment: Environment, sizes: AxisSizes | None = None) -> Mesh:
 
     ``sizes`` left out means plain data parallelism over all processes.
     """
-    import torch
-
-    from tunesmith.dist.mesh import AxisSizes, Mesh
-
     world = world_size()
     index = local_rank()
     if environment.device == "cuda":
@@ -136,8 +128,6 @@ def start(environment: Environment, sizes: AxisSizes | None = None) -> Mesh:
 
 def stop() -> None:
     """End the process group, if one was started."""
-    import torch
-
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

@@ -6,13 +6,13 @@ import math
 
 import torch
 
+from tunesmith.checkpoint.modes import evaluating
 from tunesmith.data.stream import Stream
 from tunesmith.dist.collectives import sum_over
 from tunesmith.engine.report import StepSums, share
 from tunesmith.engine.run import Run
-from tunesmith.engine.step import add, informed
+from tunesmith.engine.step import add
 from tunesmith.errors import ExitCode, RunError
-from tunesmith.models.modes import evaluating
 
 PERPLEXITY_OF = {"tokens"}
 """Only a mean over tokens is the logarithm of a perplexity."""
@@ -22,7 +22,7 @@ LARGEST_EXPONENT = 700.0
 
 
 def evaluate(run: Run, stream: Stream | None = None) -> dict[str, float]:
-    """``eval_loss``, ``perplexity`` and ``eval_<metric>`` over ``stream``, by default the held-out.
+    """``eval_loss`` (and ``perplexity``) over ``stream``, by default the run's held-out one.
 
     Never a mean of batch means: how the rows are packed or batched does not matter. Dropout is
     off, and neither weights nor modes are changed.
@@ -45,21 +45,19 @@ def evaluate(run: Run, stream: Stream | None = None) -> dict[str, float]:
     result = {"eval_loss": loss}
     if set(parts) == PERPLEXITY_OF:
         result["perplexity"] = math.exp(min(loss, LARGEST_EXPONENT))
-    averages = sums.averages(run.mesh)
-    return result | {f"eval_{name}": value for name, value in averages.items()}
+    return result
 
 
 def _sum_up(run: Run, stream: Stream) -> tuple[StepSums, dict[str, float]]:
     """This rank's sums over the whole stream, and the global weights."""
-    sums = StepSums()
+    sums = StepSums({}, {})
     totals: dict[str, float] = {}
     for step, microbatches in enumerate(stream.from_step(0)):
         for name, weight in stream.weights(step).items():
             totals[name] = totals.get(name, 0.0) + weight
-        here = (run.shard(batch.to(run.device)) for batch in microbatches)
-        for batch in informed(run.policy, run.objective, here, None):
+        for batch in microbatches:
             run.report.look_up()
-            add(sums, run.objective.loss(run.policy, batch))
+            add(sums, run.objective.loss(run.policy, run.shard(batch.to(run.device))))
     return sums, totals
 
 

@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,29 +17,14 @@ from tunesmith.dist.collectives import sum_over
 from tunesmith.dist.mesh import Mesh
 from tunesmith.engine.guard import Guard
 from tunesmith.engine.signals import Abandoned, StopFlag
-from tunesmith.objectives.objective import TOKENS, TRAINED
 
 
 @dataclass(frozen=True, slots=True)
 class StepSums:
-    """What a step's backward leaves: detached sums of this rank, by name, on the device.
+    """What a step's backward leaves: detached sums of this rank, by name, on the device."""
 
-    A metric is its sum by its own weight.
-    """
-
-    losses: dict[str, Tensor] = field(default_factory=dict)
-    metrics: dict[str, Tensor] = field(default_factory=dict)
-    metric_weights: dict[str, Tensor] = field(default_factory=dict)
-
-    def averages(self, mesh: Mesh) -> dict[str, float]:
-        """The metrics of all ranks together."""
-        names = sorted(self.metrics)
-        if not names:
-            return {}
-        own = [self.metrics[name] for name in names] + [self.metric_weights[name] for name in names]
-        values = sum_over(mesh, torch.stack(own)).tolist()
-        shares = zip(values, values[len(names) :], strict=False)
-        return {name: share(*pair) for name, pair in zip(names, shares, strict=False)}
+    losses: dict[str, Tensor]
+    metrics: dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +75,7 @@ class StepReport:
         self.epoch = facts.epoch
         self.learning_rate = facts.learning_rate
         self.tokens = facts.tokens
-        self.trained_tokens = facts.totals.get(TRAINED, facts.totals.get(TOKENS, 0.0))
+        self.trained_tokens = facts.totals.get("tokens", 0.0)
         self.seconds = 0.0
         self.stop_requested = False
         self._totals = facts.totals
@@ -110,10 +95,10 @@ class StepReport:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The objective's own numbers: global sums over their global weights."""
+        """The objective's own numbers: global sums over the step's trained weight."""
         values = self._readback.values()[len(self._losses) :]
-        pairs = zip(values, values[len(self._metrics) :], strict=False)
-        return {name: share(*pair) for name, pair in zip(self._metrics, pairs, strict=False)}
+        sums = dict(zip(self._metrics, values, strict=False))
+        return {name: share(value, self.trained_tokens) for name, value in sums.items()}
 
     @property
     def grad_norm(self) -> float:
@@ -191,11 +176,7 @@ class Reporter:
         losses, metrics = tuple(sorted(sums.losses)), tuple(sorted(sums.metrics))
         # Filled on the device: a number that is copied there makes the host wait.
         stop = torch.full((), float(self.stop.is_set), dtype=torch.float64, device=norm.device)
-        own = [
-            *(sums.losses[name] for name in losses),
-            *(sums.metrics[name] for name in metrics),
-            *(sums.metric_weights[name] for name in metrics),
-        ]
+        own = [sums.losses[name] for name in losses] + [sums.metrics[name] for name in metrics]
         packed = torch.stack([*(value.double() for value in own), stop])
         summed = sum_over(self._mesh, packed)
         numbers = torch.cat([summed, norm.detach().double().reshape(1)])

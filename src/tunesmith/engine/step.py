@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from tunesmith.engine.run import Run
 from tunesmith.engine.scaling import Scale, Unscaled
 from tunesmith.errors import ExitCode, RunError
 from tunesmith.models.policy import Policy, seed_dropout
-from tunesmith.objectives.objective import Loss, Objective, StepWide
+from tunesmith.objectives.objective import Loss, Objective
 from tunesmith.optim.clip import clip
 from tunesmith.optim.optimizer import set_rates
 
@@ -58,46 +57,18 @@ class Backward:
         does not matter.
         """
         require_weight(totals, microbatches)
-        sums = StepSums()
+        sums = StepSums({}, {})
         wide = WideSum(self.policy.parameters() if len(microbatches) > 1 else ())
-        for batch in self._ready(microbatches):
+        for batch in microbatches:
             self.look_up()
             seed_dropout(self.seed, batch.index)
-            loss = self.objective.loss(self.policy, batch)
+            loss = self.objective.loss(self.policy, self.shard(batch.to(self.device)))
             self.scale.grow(mean(loss, totals)).backward()  # type: ignore[no-untyped-call]
             wide.take()
             add(sums, loss)
         wide.give()
         self.scale.shrink(self.policy.parameters())
         return sums
-
-    def _ready(self, microbatches: Sequence[Batch]) -> Iterator[Batch]:
-        here = (self.shard(batch.to(self.device)) for batch in microbatches)
-        return informed(self.policy, self.objective, here, self.seed)
-
-
-def informed(
-    policy: Policy, objective: Objective, batches: Iterable[Batch], seed: int | None
-) -> Iterator[Batch]:
-    """The batches of a step, with the numbers of the whole step where the loss reads some.
-
-    ``seed`` keys dropout, so that the statistics are of the numbers that the loss will see; None
-    where there is none.
-    """
-    if not objective.step_wide:
-        yield from batches
-        return
-    asked = cast(StepWide, objective)
-    found = []
-    for batch in batches:
-        if seed is not None:
-            seed_dropout(seed, batch.index)
-        found.append(asked.statistics(policy, batch))
-    every_RK = torch.cat([rows for _, rows in found])
-    start = 0
-    for batch, rows in found:
-        yield asked.inform(batch, every_RK, start)
-        start += len(rows)
 
 
 def mean(loss: Loss, totals: Mapping[str, float]) -> Tensor:
@@ -107,13 +78,7 @@ def mean(loss: Loss, totals: Mapping[str, float]) -> Tensor:
 
 def add(sums: StepSums, loss: Loss) -> None:
     """Add a micro-batch's sums, in double, without its graph."""
-    totals = {name: average.total for name, average in loss.metrics.items()}
-    weights = {name: average.weight for name, average in loss.metrics.items()}
-    for into, values in (
-        (sums.losses, loss.sums),
-        (sums.metrics, totals),
-        (sums.metric_weights, weights),
-    ):
+    for into, values in ((sums.losses, loss.sums), (sums.metrics, loss.metrics)):
         for name, value in values.items():
             value = value.detach().double()
             into[name] = into[name] + value if name in into else value

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from tunesmith.checkpoint.modes import evaluating
 from tunesmith.checkpoint.weights import NamedTensors, differing
 from tunesmith.errors import ExitCode, RunError
 from tunesmith.models.adapters import as_loaded
-from tunesmith.models.modes import evaluating
 from tunesmith.models.policy import Policy
 
 Prompts = Sequence[Sequence[int]]

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
@@ -15,7 +17,6 @@ from tunesmith.checkpoint.durable import replacing_folder, require_room
 from tunesmith.checkpoint.finished import (
     RECORD,
     Finished,
-    base_folder,
     load_base,
     load_finished,
     open_finished,
@@ -36,7 +37,6 @@ from tunesmith.export.compare import (
 )
 from tunesmith.log import get_logger
 from tunesmith.models.names import named_weights
-from tunesmith.models.quiet import without_notices
 from tunesmith.models.source import hash_weights
 
 MERGED = "merged"
@@ -77,12 +77,12 @@ def merge(
     finished = open_finished(adapter_dir)
     if not finished.is_adapter:
         raise _no_adapter(adapter_dir)
-    folder = base_folder(finished, base)
+    folder = _base_folder(finished, base)
     _require_same_base(finished, folder)
     target = output_dir if output_dir is not None else adapter_dir / MERGED
     if target.resolve() == adapter_dir.resolve():
         raise _would_overwrite(adapter_dir)
-    tokenizer = AutoTokenizer.from_pretrained(str(adapter_dir), trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(str(adapter_dir))
     prompts = make_prompts(tokenizer)
     source = load_base(finished, device=device, base=str(folder))
     dtype = source.dtype
@@ -104,8 +104,7 @@ def _fold(finished: Finished, source: PreTrainedModel, prompts: Prompts, target:
     """Base and adapter summed in float32, proven before anything is rounded."""
     plain: Any = source
     if finished.quantization is not None:
-        with without_notices():  # of the dtype, which is the one that is wanted
-            plain = plain.dequantize()
+        plain = plain.dequantize()
     adapted = put_on(plain.float(), finished)
     trained = plain_logits(adapted, prompts)
     with adapted.disable_adapter():
@@ -154,6 +153,23 @@ def _write(merged: PreTrainedModel, folder: Path) -> None:
     if merged.generation_config is not None:
         merged.generation_config.save_pretrained(folder)
     write_weights(folder, named_weights(merged))
+
+
+def _base_folder(finished: Finished, base: str | None) -> Path:
+    """The base as a local folder: the one given, or the one that the adapter names."""
+    name = base or str(finished.base)
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        revision = (finished.record.get("base") or {}).get("commit")
+        return Path(snapshot_download(name, revision=revision))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise RunError(
+            f"the adapter's base model {name} is neither here nor on the hub",
+            hint="name its folder with --base-model",
+            where=str(finished.path),
+            exit_code=ExitCode.WRONG_INPUT,
+        ) from error
 
 
 def _require_same_base(finished: Finished, folder: Path) -> None:

@@ -73,22 +73,6 @@ def chunked_logps(
     return torch.cat(pieces)
 
 
-@torch.no_grad()
-def chunked_concentration(
-    hidden_ND: Tensor, head: Head, *, finish: Finish = PLAIN, chunk: int = CHUNK
-) -> Tensor:
-    """Return log(sum over the vocabulary of p ** 2) for every position, float32 [N].
-
-    It is the log of the probability that two draws are the same token; no gradient.
-    """
-
-    def one(hidden_CD: Tensor) -> Tensor:
-        logps_CV = F.log_softmax(finish(head(hidden_CD)), dim=-1)
-        return torch.logsumexp(logps_CV.mul_(2), dim=-1)
-
-    return torch.cat([one(part) for part in torch.split(hidden_ND, chunk)])
-
-
 def linear_logps(
     hidden_ND: Tensor,
     weight_VD: Tensor,
@@ -115,52 +99,6 @@ def linear_logps(
         hidden_ND, weight_VD, bias_V, targets_N, coefficients_N, (finish, chunk)
     )
     return dot, logps_N
-
-
-def row_logps(
-    hidden_ND: Tensor,
-    weight_VD: Tensor,
-    bias_V: Tensor | None,
-    targets_N: Tensor,
-    *,
-    finish: Finish = PLAIN,
-    chunk: int | None = None,
-) -> Tensor:
-    """Return log p(target) for every position, float32 [N], for a head that does not train.
-
-    What each log-prob does with its own hidden state is worked out in the forward pass, from the
-    logits that are there anyway, and only scaled in the backward pass: no logits are made twice.
-    Weight and bias get no gradient; a second derivative is refused by torch.
-    """
-    chunk = chunk or (DEVICE_CHUNK if hidden_ND.is_cuda else CHUNK)
-    if not (torch.is_grad_enabled() and hidden_ND.requires_grad):
-        return _still_logps(hidden_ND, weight_VD, bias_V, targets_N, (finish, chunk))
-    logps_N: Tensor = _RowLogps.apply(  # type: ignore[no-untyped-call]
-        hidden_ND, weight_VD.detach(), bias_V, targets_N, (finish, chunk)
-    )
-    return logps_N
-
-
-@torch.no_grad()
-def _still_logps(
-    hidden_ND: Tensor,
-    weight_VD: Tensor,
-    bias_V: Tensor | None,
-    targets_N: Tensor,
-    options: tuple[Finish, int],
-) -> Tensor:
-    """The same numbers from the same products: what is compared must not differ by its rounding."""
-    finish, chunk = options
-    weight = weight_VD.to(hidden_ND.dtype)
-    logps_N = hidden_ND.new_empty(hidden_ND.shape[0], dtype=_wide(hidden_ND.dtype))
-    with torch.autocast(hidden_ND.device.type, enabled=False):
-        for start in range(0, hidden_ND.shape[0], chunk):
-            rows = slice(start, start + chunk)
-            raw_CV = _product(hidden_ND[rows], weight.T)
-            if bias_V is not None:
-                raw_CV += bias_V
-            logps_N[rows] = _logps(finish(raw_CV), targets_N[rows])
-    return logps_N
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -230,44 +168,6 @@ class _LinearLogps(torch.autograd.Function):
             None if bias is None else _times(bias, grad_dot, bias_dtype),
             *(None,) * 3,
         )
-
-
-class _RowLogps(torch.autograd.Function):
-    """The same for each row by itself; the backward pass knows what each is multiplied by."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden_ND: Tensor,
-        weight_VD: Tensor,
-        bias_V: Tensor | None,
-        targets_N: Tensor,
-        options: tuple[Finish, int],
-    ) -> Tensor:
-        finish, chunk = options
-        with torch.autocast(hidden_ND.device.type, enabled=False):
-            weight = weight_VD.to(hidden_ND.dtype)
-            slopes_ND = torch.empty_like(hidden_ND)
-            logps_N = hidden_ND.new_empty(hidden_ND.shape[0], dtype=_wide(hidden_ND.dtype))
-            for start in range(0, hidden_ND.shape[0], chunk):
-                rows = slice(start, start + chunk)
-                raw_CV = _product(hidden_ND[rows], weight.T)
-                if bias_V is not None:
-                    raw_CV += bias_V
-                ones_C = logps_N.new_ones(raw_CV.shape[0])
-                logps_N[rows], dlogits_CV = _chunk(
-                    raw_CV, targets_N[rows], ones_C, finish, hidden_ND.dtype
-                )
-                slopes_ND[rows] = dlogits_CV.to(hidden_ND.dtype) @ weight
-        ctx.save_for_backward(slopes_ND)
-        return logps_N
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_N: Tensor) -> tuple[Tensor | None, ...]:
-        (slopes_ND,) = ctx.saved_tensors
-        scaled_ND = _times(slopes_ND.to(grad_N.dtype), grad_N[:, None], slopes_ND.dtype)
-        return (scaled_ND, *(None,) * 4)
 
 
 def _times(wide: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -11,13 +11,7 @@ from transformers import PreTrainedModel
 from tunesmith.config import read
 from tunesmith.config.read import LoadedConfig
 from tunesmith.config.schema import RunConfig
-from tunesmith.data.samples import (
-    JudgedSample,
-    PairSample,
-    StepSample,
-    TokenSample,
-    TrainedSample,
-)
+from tunesmith.data.samples import TokenSample
 from tunesmith.dist import runtime
 from tunesmith.dist.mesh import Mesh
 from tunesmith.export.merge import merge as fold
@@ -54,11 +48,10 @@ def preview(config: Config, limit: int = 10) -> list[dict[str, Any]]:
     """The first prepared samples as plain dicts, whether they will be held out or not.
 
     Each has ``input_ids``, ``labels``, ``weights`` and ``source``; ``labels`` are the ids where a
-    token trains and -100 elsewhere, not shifted. A pair has ``chosen`` and ``rejected``, a judged
-    answer ``answer`` and ``is_good``, each answer as above; steps have ``ends``.
+    token trains and -100 elsewhere, not shifted.
     """
     samples = prepare_preview(_config(config), limit)
-    return [_sides(samples[row]) for row in range(min(limit, len(samples)))]
+    return [_as_dict(samples[row]) for row in range(min(limit, len(samples)))]
 
 
 def steps(config: Config, n: int) -> list[list[str]]:
@@ -117,16 +110,6 @@ def _config(config: Config) -> RunConfig:
     if isinstance(config, LoadedConfig):
         return config.config
     return load(config)
-
-
-def _sides(sample: TrainedSample) -> dict[str, Any]:
-    if isinstance(sample, PairSample):
-        return {"chosen": _as_dict(sample.chosen), "rejected": _as_dict(sample.rejected)}
-    if isinstance(sample, JudgedSample):
-        return {"answer": _as_dict(sample.answer), "is_good": sample.is_good}
-    if isinstance(sample, StepSample):
-        return _as_dict(sample.documents[0]) | {"ends": list(sample.ends)}
-    return _as_dict(sample)
 
 
 def _as_dict(sample: TokenSample) -> dict[str, Any]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from transformers import PreTrainedModel
 
 from tunesmith.config.environment import Environment
 from tunesmith.config.schema import RunConfig
 from tunesmith.dist import runtime
-from tunesmith.runs.folder import AS_IT_WAS, Consent
 from tunesmith.runs.material import Material
 from tunesmith.runs.plan import RunPlan, make_plan
-from tunesmith.runs.prepare import prepare, prepare_sample
-from tunesmith.runs.request import Rows
+from tunesmith.runs.prepare import Rows, prepare, prepare_sample
 from tunesmith.runs.train import Result, check, train
 from tunesmith.runs.watchers import Watchers
-from tunesmith.tracking.services import require_packages
 
 SAMPLE_ROWS = 1000
 """Rows of each data set that a plan without prepared data is estimated from."""
@@ -24,23 +23,22 @@ def start(
     config: RunConfig,
     watchers: Watchers,
     *,
-    consent: Consent = AS_IT_WAS,
+    accepted: Collection[str] = (),
     given: Rows | None = None,
     model: PreTrainedModel | None = None,
 ) -> Result:
     """Train what the config describes, from the data to the exported model.
 
     ``given`` are rows that stand for the first data set, ``model`` a module for the base model.
-    ``consent`` says across which changes, and without what, an unfinished run may go on.
+    ``accepted`` names changes across which an unfinished run may go on.
     """
-    require_packages(config.tracking)
     environment = runtime.detect()
     material = prepare(config, given=given, progress=watchers.preparing)
     plan = make_plan(config, material.facts(environment))
     watchers.planned(plan, material)
     mesh = runtime.start(environment)
     try:
-        return train(plan, material, mesh, watchers, consent=consent, model=model)
+        return train(plan, material, mesh, watchers, accepted=accepted, model=model)
     finally:
         runtime.stop()
 
@@ -51,7 +49,6 @@ def rehearse(config: RunConfig, watchers: Watchers) -> None:
     Raises:
         ProbeError: what the preflight found.
     """
-    require_packages(config.tracking)
     environment = runtime.detect()
     material = prepare(config, progress=watchers.preparing)
     plan = make_plan(config, material.facts(environment))

@@ -82,13 +82,10 @@ def add_adapter(
         with untied():
             inject_adapter_in_model(config, model, adapter_name=ADAPTER)
     except ValueError as error:
-        dropout = "lora_dropout" in str(error)  # of what peft reaches as a parameter: experts
         raise ModelError(
             f"peft cannot adapt these modules: {error}",
-            hint="set lora_dropout: 0"
-            if dropout
-            else "name other modules, or set lora_target_linear: true",
-            where="lora_dropout" if dropout else "lora_target_modules",
+            hint="name other modules, or set lora_target_linear: true",
+            where="lora_target_modules",
         ) from error
     if getattr(model.config, "tie_word_embeddings", False) and _trains_a_tied_part(model):
         log.warning(
@@ -126,13 +123,9 @@ def find_targets(model: PreTrainedModel, section: AdaptersSection) -> list[str] 
 
 @contextmanager
 def untied() -> Iterator[None]:
-    """Peft does not warn inside of a tied embedding that the adapter changes: we say it once.
-
-    Nor of the ranks that it gives experts' tensors by itself, and then does not find among modules.
-    """
+    """Peft does not warn inside of a tied embedding that the adapter changes: we say it once."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
-        warnings.filterwarnings("ignore", r"The following (rank|alpha)_pattern", RuntimeWarning)
         yield
 
 

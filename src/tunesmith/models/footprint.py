@@ -23,7 +23,6 @@ class Workload:
     full fine-tuning. ``state`` counts all moments of a trained parameter, ``gradient`` its
     gradient, ``wide_sum`` what is kept between micro-batches. ``cast`` counts the half-precision
     copies of wide weights while a forward pass lasts. ``activation`` is bytes an element.
-    ``copies_base`` where a second base stands by as the reference.
     """
 
     tokens: int
@@ -35,7 +34,6 @@ class Workload:
     cast: float
     activation: int
     compiled: bool
-    copies_base: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ def footprint(shape: Architecture, work: Workload) -> Footprint:
     logits = min(work.tokens, DEVICE_CHUNK) * shape.vocab * (WIDE + HALF)
     hidden = work.tokens * shape.hidden * work.activation
     return Footprint(
-        static=base * (2 if work.copies_base else 1) + own + state,
+        static=base + own + state,
         gradients=round(trained * work.gradient),
         kept=work.tokens * _elements(shape, work) * work.activation,
         recomputed=hidden,

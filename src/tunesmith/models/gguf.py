@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -71,12 +70,11 @@ def _move(scratch: Path, target: Path) -> None:
 
 def _write(file: Path, folder: Path) -> None:
     try:
-        # Alone in a folder: what lies beside it (an adapter's config, code) must steer nothing.
-        with tempfile.TemporaryDirectory(prefix="tunesmith-") as alone, without_bars():
-            (Path(alone) / "model.gguf").symlink_to(file.resolve())
-            where = {"gguf_file": "model.gguf", "trust_remote_code": False}
-            model = AutoModelForCausalLM.from_pretrained(alone, dtype=torch.float32, **where)
-            tokenizer = AutoTokenizer.from_pretrained(alone, **where)
+        with without_bars():
+            model = AutoModelForCausalLM.from_pretrained(
+                file.parent, gguf_file=file.name, dtype=torch.float32
+            )
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     except Exception as error:  # the reader raises whatever the bytes lead it to
         raise ModelError(
             f"transformers cannot read {file.name}: {error}",

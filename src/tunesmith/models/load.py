@@ -14,12 +14,11 @@ from transformers import (
     PreTrainedModel,
 )
 
-from tunesmith.errors import ModelError
+from tunesmith.errors import ExitCode, ModelError
 from tunesmith.log import get_logger
 from tunesmith.models.quiet import without_bars
 from tunesmith.models.repacking import keep_values
-from tunesmith.models.screen import screen_model
-from tunesmith.models.source import LocatedModel, local_settings
+from tunesmith.models.source import LocatedModel
 
 log = get_logger(__name__)
 
@@ -28,17 +27,15 @@ def read_config(base: LocatedModel) -> PreTrainedConfig:
     """Return the model's config, the user's overrides applied; loads no weights.
 
     Raises:
-        ModelError: transformers does not know the architecture, or an override names a field that
-            the config lacks; exit code 8, the folder is refused for safety.
+        ModelError: transformers does not know the architecture (exit code 8 where the repository
+            brings its own code), or an override names a field that the config lacks.
     """
-    named = base.settings.config_path
-    folder = local_settings(named, "base_model_config") if named is not None else base.path
-    screen_model(folder, base.original)
+    folder = base.settings.config_path or str(base.path)
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (ValueError, OSError) as error:
         raise _unreadable(base, error) from error
-    if base.settings.trust_remote_code and base.settings.remote_code is None:
+    if base.settings.trust_remote_code:
         log.warning(
             "notice: trust_remote_code has no effect: transformers has %s itself", config.model_type
         )
@@ -126,7 +123,15 @@ def _find_class(name: str | None) -> Any:
 
 
 def _unreadable(base: LocatedModel, error: Exception) -> ModelError:
-    reason = str(error).splitlines()[0] if str(error) else repr(error)
+    text = str(error)
+    if "trust_remote_code" in text or "custom code" in text:
+        return ModelError(
+            f"{base.original} needs code from its own repository, which is never run here",
+            hint="choose a model that transformers has itself, or a newer transformers",
+            where="trust_remote_code",
+            exit_code=ExitCode.UNSAFE,
+        )
+    reason = text.splitlines()[0] if text else repr(error)
     return ModelError(
         f"the config of {base.original} cannot be read: {reason}",
         hint="install a transformers that knows this architecture, or choose another base_model",

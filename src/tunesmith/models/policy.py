@@ -37,13 +37,10 @@ class Want:
     """What the caller needs from a forward pass.
 
     ``coefficients_T`` asks for ``dot``, the sum of coefficients times log-probs, whose gradient is
-    made in the forward pass; the log-probs then come back without a gradient. ``everywhere`` asks
-    for the log-probs of targets that weigh nothing too.
+    made in the forward pass; the log-probs then come back without a gradient.
     """
 
     logps: bool = True
-    everywhere: bool = False
-    concentration: bool = False
     coefficients_T: Tensor | None = None
     logits: bool = False
     hidden: bool = False
@@ -53,15 +50,13 @@ class Want:
 class PolicyOutput:
     """What a forward pass gives; what was not wanted is None.
 
-    ``logps_T`` float32, 0 where it was not asked for. ``concentration_T`` float32, the log of the
-    sum of all squared probabilities, without a gradient. ``dot`` is a scalar. ``logits_TV``
-    float32, scaled and capped. ``hidden_TD`` in the backbone's dtype. ``auxiliary`` holds losses
-    that the model itself defines, as sums over tokens: ``router_balance`` where its config asks for
-    router logits.
+    ``logps_T`` float32, 0 where the target weighs 0. ``dot`` is a scalar. ``logits_TV`` float32,
+    scaled and capped. ``hidden_TD`` in the backbone's dtype. ``auxiliary`` holds losses that the
+    model itself defines, as sums over tokens: ``router_balance`` where its config asks for router
+    logits.
     """
 
     logps_T: Tensor | None = None
-    concentration_T: Tensor | None = None
     dot: Tensor | None = None
     logits_TV: Tensor | None = None
     hidden_TD: Tensor | None = None
@@ -161,10 +156,10 @@ class Policy(nn.Module):
     def _answer(
         self, batch: Batch, want: Want, features_TX: Tensor, projection: Projection
     ) -> PolicyOutput:
-        logps_T = dot = concentration_T = None
+        logps_T = dot = None
         if want.logps or want.coefficients_T is not None:
             # The head runs on supervised positions alone; the host knows how many there are.
-            rows_S = _all_rows(batch) if want.everywhere else batch.supervised
+            rows_S = batch.supervised
             features_SX = take_rows(features_TX, rows_S)
             targets_S = batch.targets["target_ids"][rows_S]
             if want.coefficients_T is None:
@@ -172,20 +167,12 @@ class Policy(nn.Module):
             else:
                 dot, logps_S = projection.dot(features_SX, targets_S, want.coefficients_T[rows_S])
             logps_T = logps_S.new_zeros(batch.n_tokens).index_copy(0, rows_S, logps_S)
-            if want.concentration:
-                found_S = projection.concentration(features_SX.detach())
-                concentration_T = torch.zeros_like(logps_T).index_copy(0, rows_S, found_S)
         return PolicyOutput(
             logps_T=logps_T,
-            concentration_T=concentration_T,
             dot=dot,
             logits_TV=projection.logits(features_TX) if want.logits else None,
             hidden_TD=features_TX if want.hidden and self.architecture.head.known else None,
         )
-
-
-def _all_rows(batch: Batch) -> Tensor:
-    return torch.arange(batch.n_tokens, device=batch.segments.device)
 
 
 def seed_dropout(seed: int, index: tuple[int, int]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tunesmith.kernels.logprobs import chunked_concentration, chunked_logps, linear_logps, row_logps
+from tunesmith.kernels.logprobs import chunked_logps, linear_logps
 from tunesmith.models.heads import Head
 
 
@@ -30,11 +30,6 @@ class Projection:
 
     def logps(self, hidden_SD: Tensor, targets_S: Tensor) -> Tensor:
         """Return log p(target), [S], with a gradient."""
-        if self._is_still:
-            assert self._linear is not None, "it was looked at"
-            weight, bias = self._linear.weight, self._linear.bias
-            hidden_SD = self._cast(hidden_SD)
-            return row_logps(hidden_SD, weight, bias, targets_S, finish=self._finish)
         return chunked_logps(self._cast(hidden_SD), self._call, targets_S, finish=self._finish)
 
     def dot(
@@ -53,19 +48,9 @@ class Projection:
             finish=self._finish,
         )
 
-    def concentration(self, hidden_SD: Tensor) -> Tensor:
-        """Return log of the sum of all squared probabilities, [S], without a gradient."""
-        return chunked_concentration(self._cast(hidden_SD), self._call, finish=self._finish)
-
     def logits(self, hidden_SD: Tensor) -> Tensor:
         """Return all logits, [S, V] float32, scaled and capped."""
         return self._finish(self._call(self._cast(hidden_SD)))
-
-    @property
-    def _is_still(self) -> bool:
-        """Whether the head is one matrix of which nothing trains."""
-        linear = self._linear
-        return linear is not None and not any(p.requires_grad for p in linear.parameters())
 
     def _cast(self, hidden_SD: Tensor) -> Tensor:
         return hidden_SD if self._compute_dtype is None else hidden_SD.to(self._compute_dtype)

@@ -1,4 +1,4 @@
-"""Other libraries' bars and notices: off while a line of our own says what is going on."""
+"""Other libraries' progress bars: off while one of our own lines says what is going on."""
 
 from __future__ import annotations
 
@@ -18,14 +18,3 @@ def without_bars() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-@contextmanager
-def without_notices() -> Iterator[None]:
-    """Only errors of transformers are told inside; afterwards as before."""
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
 from tunesmith.config.model import ModelSection
 from tunesmith.dist.runtime import cache_dir
-from tunesmith.log import get_logger
-from tunesmith.models.hub import CODE, SETTINGS, fetch, missing
-from tunesmith.models.remote_code import admit, approved_commit, needs_code
-from tunesmith.models.screen import require_no_pickle, screen, screen_model
+from tunesmith.errors import ExitCode, ModelError
+from tunesmith.models.gguf import convert
 
 Kind = Literal["hub", "folder", "gguf"]
 
-log = get_logger(__name__)
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +58,21 @@ def locate(model: ModelSection, *, cache: Path | None = None) -> LocatedModel:
 
     Raises:
         ModelError: there is no such file or folder and the hub does not give it (exit code 2), or
-            it is refused for safety: pickled weights only, code of its own that is not approved,
-            or a config that names what would run or lead out of the folder (exit code 8).
+            it holds pickled weights or code of its own only (exit code 8).
     """
     given = Path(model.base).expanduser()
     if model.base.endswith(".gguf"):
         if not given.is_file():
-            raise missing(model.base, "no such file")
-        from tunesmith.models.gguf import convert  # imports torch, which other bases do without
-
+            raise _missing(model.base, "no such file")
         sha256 = hash_file(given)
         folder = convert(given, (cache or cache_dir()) / "models" / sha256, sha256=sha256)
         return LocatedModel(folder, model.base, "gguf", model, sha256=sha256)
     if given.is_dir():
         base = LocatedModel(given.resolve(), model.base, "folder", model)
     elif given.exists():
-        raise missing(model.base, "it is a file, but not a .gguf")
+        raise _missing(model.base, "it is a file, but not a .gguf")
     else:
-        folder = fetch(model.base, model.revision or approved_commit(model.remote_code))
+        folder = _download(model)
         base = LocatedModel(folder, model.base, "hub", model, commit=folder.name)
     _check_folder(base)
     return base
@@ -91,33 +92,47 @@ def hash_weights(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def local_settings(name: str, where: str) -> Path:
-    """The folder of a config or tokenizer that is named apart from the model, screened.
+def _download(model: ModelSection) -> Path:
+    if not _HUB_ID.fullmatch(model.base):
+        raise _missing(model.base, "no such folder, and it is no hub id either")
+    try:
+        return Path(snapshot_download(model.base, revision=model.revision, allow_patterns=_WANTED))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise _missing(
+            model.base, f"no such folder, and the hub does not give it: {first_line}"
+        ) from error
 
-    Raises:
-        ModelError: it is nowhere (exit code 2), or is refused for safety (exit code 8).
-    """
-    given = Path(name).expanduser()
-    if given.name == "config.json" and given.is_file():
-        given = given.parent
-    folder = given.resolve() if given.is_dir() else fetch(name, None, SETTINGS, where=where)
-    screen(folder, name)
-    return folder
+
+def _missing(name: str, reason: str) -> ModelError:
+    return ModelError(
+        f"the base model {name} cannot be found: {reason}",
+        hint="give a folder with config.json and safetensors, a .gguf file, or a hub id "
+        "(with a connection, and `hf auth login` where the repository is gated)",
+        where="base_model",
+    )
 
 
 def _check_folder(base: LocatedModel) -> None:
-    """Refuse what cannot be loaded safely, before any library reads it."""
-    if not (base.path / "config.json").is_file():
-        raise missing(base.original, "the folder has no config.json")
-    require_no_pickle(base.path, base.original, "model", "base_model")
+    """Refuse what cannot be loaded safely, before anything is read from it."""
+    config_path = base.path / "config.json"
+    if not config_path.is_file():
+        raise _missing(base.original, "the folder has no config.json")
     if not any(base.path.glob("*.safetensors")):
-        raise missing(base.original, "the folder has no weights")
-    screen_model(base.path, base.original)
-    approved = base.settings.remote_code
-    if not needs_code(base.path):
-        if approved is not None:
-            log.warning("notice: remote_code has no effect: transformers has the model itself")
-        return
-    if base.commit is not None:
-        fetch(base.original, base.commit, CODE)
-    admit(base.path, base.original, base.commit, approved)
+        pickles = sorted(p.name for p in base.path.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
+        if not pickles:
+            raise _missing(base.original, "the folder has no weights")
+        raise ModelError(
+            f"{base.original} has pickled weights only ({pickles[0]}); a pickle can run any code",
+            hint="convert them to safetensors, or take a revision that has them",
+            where="base_model",
+            exit_code=ExitCode.UNSAFE,
+        )
+    try:
+        json.loads(config_path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(
+            f"the model's config.json is not JSON: {error}",
+            hint="fetch the model again",
+            where=str(config_path),
+        ) from error

@@ -7,15 +7,14 @@ An adapter's names are those that peft writes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from tunesmith.errors import ExitCode, RunError
 from tunesmith.models.adapters import ADAPTER
-from tunesmith.models.names import named_weights, own_tensors, taken_apart
+from tunesmith.models.names import named_weights
 from tunesmith.models.policy import Policy
 
 PEFT_PREFIX = "base_model.model."
@@ -86,49 +85,21 @@ def fill_adapter(policy: Policy, tensors: Iterable[tuple[str, Tensor]]) -> None:
 def fill_model(policy: Policy, tensors: Iterable[tuple[str, Tensor]]) -> None:
     """Put saved values into a model without adapters, in place.
 
-    What is fused in memory (experts) is filled once all of its parts have come.
-
     Raises:
-        RunError: exit 5, a name is missing or unknown, or a shape differs.
+        RunError: exit 5, a name is missing, unknown, or of a tensor that is fused in memory.
     """
-    model = policy.model
-    state = own_tensors(model)
-    parts = {name: set(_apart(model, name, tensor)) for name, tensor in state.items()}
-    homes = {part: name for name, names in parts.items() for part in names}
-    waiting: dict[str, dict[str, Tensor]] = {}
+    wanted = full_state(policy)
+    own = {tensor.untyped_storage().data_ptr() for tensor in policy.model.state_dict().values()}
+    filled = set()
     with torch.no_grad():
         for name, tensor in tensors:
-            home = homes.pop(name, None)
-            if home is None:
+            # What is no view of the model's own memory could be filled in vain.
+            if name not in wanted or wanted[name].untyped_storage().data_ptr() not in own:
                 raise _no_fit(name)
-            given = waiting.setdefault(home, {})
-            given[name] = tensor
-            if given.keys() == parts[home]:
-                _fill(model, home, state[home], waiting.pop(home))
-    if homes:
-        raise _no_fit(min(homes))
-
-
-def _apart(model: PreTrainedModel, name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """What becomes of one of the model's tensors in its files: names, and shapes without values."""
-    return taken_apart(model, {name: torch.empty_like(tensor, device="meta")})
-
-
-def _fill(model: PreTrainedModel, name: str, target: Tensor, parts: Mapping[str, Tensor]) -> None:
-    """Put the parts where they lie in the tensor, which a tensor of places is taken apart to see.
-
-    Raises:
-        RunError: exit 5, a shape differs.
-    """
-    if parts.keys() == {name} and parts[name].shape == target.shape:
-        target.copy_(parts[name])
-        return
-    places = torch.arange(target.numel()).view(target.shape)
-    for part, where in taken_apart(model, {name: places}).items():
-        if parts[part].shape != where.shape:
-            raise _no_fit(part)
-        flat = parts[part].flatten().to(device=target.device, dtype=target.dtype)
-        target.view(-1)[where.flatten().to(target.device)] = flat
+            wanted[name].copy_(tensor)
+            filled.add(name)
+    if wanted.keys() != filled:
+        raise _no_fit(min(wanted.keys() - filled))
 
 
 def _no_fit(name: str) -> RunError:
@@ -139,11 +110,10 @@ def _no_fit(name: str) -> RunError:
     )
 
 
-def saved_tensors(policy: Policy, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors under the names that they are saved under, from their in-memory names.
+def saved_name(policy: Policy, name: str) -> str:
+    """Return the name under which a trained parameter is saved, from its in-memory name.
 
-    With an adapter these are peft's; else the model's own, what is fused in memory taken apart.
+    With an adapter that is peft's; else the model's own, for a tied tensor the first of its names.
+    Fused experts are taken apart when they are saved and keep no single name: they are not found.
     """
-    adapted = {saved: t for name, t in tensors.items() if (saved := peft_name(name)) is not None}
-    own = {name: t.detach() for name, t in tensors.items() if peft_name(name) is None}
-    return adapted | taken_apart(policy.model, own)
+    return peft_name(name) or name

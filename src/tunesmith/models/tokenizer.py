@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from tunesmith.config.tokenizer import SpecialTokens, TokenizerSection
 from tunesmith.errors import ModelError
 from tunesmith.log import get_logger
-from tunesmith.models.source import LocatedModel, local_settings
+from tunesmith.models.source import LocatedModel
 
 log = get_logger(__name__)
 
@@ -73,9 +73,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, template: s
 
 
 def _read(base: LocatedModel, section: TokenizerSection) -> PreTrainedTokenizerFast:
-    named = section.path
-    source = base.path if named is None else local_settings(named, "tokenizer_config")
-    name = named or base.original
+    source = section.path or str(base.path)
     reader: Any = AutoTokenizer
     if section.class_name is not None:
         reader = getattr(transformers, section.class_name, None)
@@ -86,16 +84,16 @@ def _read(base: LocatedModel, section: TokenizerSection) -> PreTrainedTokenizerF
                 where="tokenizer_type",
             )
     try:
-        tokenizer = reader.from_pretrained(str(source), use_fast=True, trust_remote_code=False)
+        tokenizer = reader.from_pretrained(source, use_fast=True, trust_remote_code=False)
     except (ValueError, OSError, KeyError) as error:
         raise ModelError(
-            f"the tokenizer of {name} cannot be read: {str(error).splitlines()[0]}",
+            f"the tokenizer of {source} cannot be read: {str(error).splitlines()[0]}",
             hint="name a folder or hub id with tokenizer.json",
             where="tokenizer_config" if section.path else "base_model",
         ) from error
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
-            f"{name} has no fast tokenizer, and masks need the places of tokens in the text",
+            f"{source} has no fast tokenizer, and masks need the places of tokens in the text",
             hint="name a tokenizer that has tokenizer.json",
             where="tokenizer_config",
         )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tunesmith.errors import ExitCode, RunError
 from tunesmith.optim.adamw_bf16 import AdamWBf16
-from tunesmith.optim.schedules import Jagged, OneCycle, Schedule
+from tunesmith.optim.schedules import OneCycle, Schedule
 
 DERIVED = frozenset({"qmap1", "qmap2"})
 """State that is the same for every parameter and made anew: bitsandbytes' quantisation tables."""
@@ -169,7 +169,7 @@ class Optimizer:
     def _adopted(self, by_name: Mapping[str, Mapping[str, Any]]) -> dict[Tensor, dict[str, Any]]:
         """The state of each parameter, on its device, its tensors copies of the given ones."""
         adopted: dict[Tensor, dict[str, Any]] = {}
-        kinds = self._kinds(by_name)
+        kinds: set[str] = set().union(*by_name.values())
         for number, group in enumerate(self.inner.param_groups):
             for index, name in enumerate(group["names"]):
                 if name not in by_name:
@@ -178,21 +178,13 @@ class Optimizer:
                 if hasattr(self.inner, "init_state"):  # bitsandbytes: it lays out its own memory
                     adopted[parameter] = self._filled(number, index, found)
                     continue
-                if lost := kinds[_family(group, parameter)] - found.keys():
-                    raise _mismatch(f"`{min(lost)}.{name}` is missing")
+                if kinds != found.keys():
+                    raise _mismatch(f"`{min(kinds - found.keys())}.{name}` is missing")
                 adopted[parameter] = {
                     what: self._placed(f"{what}.{name}", value, parameter)
                     for what, value in found.items()
                 }
         return adopted
-
-    def _kinds(self, by_name: Mapping[str, Mapping[str, Any]]) -> dict[tuple[Any, ...], set[str]]:
-        """What the given states hold of parameters that are treated alike."""
-        kinds: dict[tuple[Any, ...], set[str]] = defaultdict(set)
-        for group in self.inner.param_groups:
-            for name, parameter in zip(group["names"], group["params"], strict=True):
-                kinds[_family(group, parameter)] |= by_name.get(name, {}).keys()
-        return kinds
 
     def _placed(self, key: str, value: Any, parameter: Tensor) -> Any:
         """A state value where torch wants it: beside its parameter; counters on the host."""
@@ -200,8 +192,7 @@ class Optimizer:
             return value
         if value.dim() == 0:
             return value.clone().to(parameter.device if self._is_fused else "cpu")
-        shape = parameter.shape  # a factored moment lacks one of the last two sides
-        if value.shape not in (shape, shape[:-1], shape[:-2] + shape[-1:]):
+        if value.shape != parameter.shape:
             raise _mismatch(f"`{key}` is {list(value.shape)}, not {list(parameter.shape)}")
         return value.clone().to(parameter.device)
 
@@ -229,23 +220,16 @@ class Optimizer:
         return state
 
 
-def _family(group: Mapping[str, Any], parameter: Tensor) -> tuple[Any, ...]:
-    """Parameters of one family have the same kinds of state: factored moments are for matrices."""
-    return group.get("is_matrix"), parameter.ndim > 1
-
-
 def set_rates(optimizer: Optimizer, schedule: Schedule, step: int) -> None:
     """Let ``optimizer`` learn as ``schedule`` says for ``step``: its rate, and its momentum too."""
     optimizer.set_rate(schedule(step))
-    whole = schedule.inner if isinstance(schedule, Jagged) else schedule
-    if isinstance(whole, OneCycle) and whole.cycle_momentum:
-        optimizer.set_momentum(whole.momentum(step))
+    if isinstance(schedule, OneCycle) and schedule.cycle_momentum:
+        optimizer.set_momentum(schedule.momentum(step))
 
 
 def _mismatch(what: str) -> RunError:
     return RunError(
         f"the optimizer's state cannot be taken over: {what}",
-        hint="go on with the config that wrote the checkpoint, start in a new output_dir, or "
-        "`--reset optimizer` to go on with none of it",
+        hint="go on with the config that wrote the checkpoint, or start in a new output_dir",
         exit_code=ExitCode.DAMAGED,
     )

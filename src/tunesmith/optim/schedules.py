@@ -29,17 +29,14 @@ class Span:
     steps: int
     warmup: int
     rate: float
-    is_quadratic: bool = False
 
     def progress(self, step: int) -> float:
         """How much of the time after the warm-up has passed, 0 to 1 (and beyond)."""
         return (step - self.warmup) / max(1, self.steps - self.warmup)
 
     def rise(self, step: int) -> float | None:
-        """The multiplier of the warm-up, linear or the square of that, or None after it."""
-        if step >= self.warmup:
-            return None
-        return (step / max(1, self.warmup)) ** (2 if self.is_quadratic else 1)
+        """The multiplier of the linear warm-up, or None after it."""
+        return step / max(1, self.warmup) if step < self.warmup else None
 
 
 def build_schedule(section: OptimSection, steps: int, warmup_steps: int) -> Schedule:
@@ -49,13 +46,10 @@ def build_schedule(section: OptimSection, steps: int, warmup_steps: int) -> Sche
     """
     maker = cast("Callable[..., Schedule]", registry("schedules").load(section.schedule))
     given = dict(section.schedule_args or {})
-    floor, is_cosine = section.cosine_min_lr_ratio, section.schedule == "cosine"
-    if floor is not None and (is_cosine or section.schedule == "rex"):
+    floor = section.cosine_min_lr_ratio
+    if floor is not None and section.schedule in ("cosine", "rex"):
         given.setdefault("min_lr_rate", floor)
-    if floor and is_cosine and section.cosine_constant_lr_ratio is not None:
-        given.setdefault("constant_ratio", section.cosine_constant_lr_ratio)
-    is_quadratic = section.quadratic_warmup and is_cosine
-    span = Span(steps, warmup_steps, section.learning_rate, is_quadratic)
+    span = Span(steps, warmup_steps, section.learning_rate)
     known = list(inspect.signature(maker).parameters)[1:]
     unknown = sorted(set(given) - set(known))
     if unknown:
@@ -64,13 +58,9 @@ def build_schedule(section: OptimSection, steps: int, warmup_steps: int) -> Sche
             f"it takes {', '.join(known) or 'no arguments'}",
         )
     try:
-        made = maker(span, **given)
+        return maker(span, **given)
     except (TypeError, ValueError) as error:
         raise _wrong(str(error), "correct the schedule's arguments") from error
-    if section.restart_steps is None:
-        return made
-    warmup, anneal = section.restart_warmup_steps or 10, section.restart_anneal_steps or 1
-    return Jagged(made, section.restart_steps, warmup, anneal)
 
 
 def count_warmup(section: OptimSection, steps: int) -> int:
@@ -118,26 +108,14 @@ def linear(span: Span) -> Schedule:
     return at
 
 
-def cosine(
-    span: Span,
-    num_cycles: float = 0.5,
-    min_lr_rate: float = 0.0,
-    constant_ratio: float | None = None,
-) -> Schedule:
-    """A warm-up, then a cosine down to ``min_lr_rate`` of the peak.
-
-    With ``constant_ratio`` it is there after that share of all steps, and stays (arXiv:2308.04014).
-    """
-    last = span.steps if constant_ratio is None else int(span.steps * constant_ratio)
-    falling = Span(last, span.warmup, span.rate)
+def cosine(span: Span, num_cycles: float = 0.5, min_lr_rate: float = 0.0) -> Schedule:
+    """A linear warm-up, then a cosine down to ``min_lr_rate`` of the peak."""
 
     def at(step: int) -> float:
         rise = span.rise(step)
         if rise is not None:
             return rise
-        is_down = constant_ratio is not None and step >= last
-        progress = 1.0 if is_down else falling.progress(step)
-        wave = 0.5 * (1.0 + math.cos(math.pi * num_cycles * 2.0 * progress))
+        wave = 0.5 * (1.0 + math.cos(math.pi * num_cycles * 2.0 * span.progress(step)))
         return max(0.0, wave * (1 - min_lr_rate) + min_lr_rate)
 
     return at
@@ -327,34 +305,6 @@ def rex(span: Span, min_lr_rate: float = 0.0) -> Schedule:
         return min_lr_rate + (1.0 - min_lr_rate) * z / (0.1 + 0.9 * z)
 
     return at
-
-
-@dataclass(frozen=True, slots=True)
-class Jagged:
-    """Another schedule, cut into pieces of ``length`` steps: over the last ``anneal`` steps of each
-    it falls to ``low`` of what it would be, over the first ``warmup`` steps of the next it rises.
-
-    The first piece starts with the schedule's own warm-up. axolotl's wrapper, the same formula, is
-    one step ahead: it never gives the rate of the first step.
-    """
-
-    inner: Schedule
-    length: int
-    warmup: int
-    anneal: int
-    low: float = 0.001
-
-    def __call__(self, step: int) -> float:
-        """The multiplier of the peak rate."""
-        return self.inner(step) * (self.low + (1.0 - self.low) * self._share(step))
-
-    def _share(self, step: int) -> float:
-        if step < self.length - self.anneal:
-            return 1.0
-        passed = step % self.length
-        if passed < self.warmup:
-            return passed / self.warmup
-        return min(1.0, (self.length - passed) / self.anneal)
 
 
 def _floor(span: Span, min_lr: float | None, min_lr_rate: float | None) -> float:

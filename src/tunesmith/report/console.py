@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from rich.console import Console as Screen
 
+from tunesmith.checkpoint.finished import ADAPTER_CONFIG
 from tunesmith.checkpoint.state import TrainState
-from tunesmith.models.screen import ADAPTER_CONFIG
 from tunesmith.report.progress import Preparing, StepProgress, in_words
 from tunesmith.report.watched import Watched
 

@@ -23,7 +23,6 @@ def step_line(report: Step, steps: int, seconds_left: float | None) -> str:
     facts = [
         f"step {report.step}/{steps}",
         f"loss {report.loss:.4f}",
-        *_preference(report.metrics),
         f"lr {report.learning_rate:.2e}",
         f"norm {report.grad_norm:.3f}",
         f"{report.tokens_per_second:,.0f} tokens/s",
@@ -39,15 +38,7 @@ def evaluation_line(step: int, result: Mapping[str, float]) -> str:
     line = f"held-out loss after step {step}: {result['eval_loss']:.4f}"
     if "perplexity" in result:
         line += f"  perplexity {result['perplexity']:.2f}"
-    return "  ".join([line, *_preference(result, "eval_")])
-
-
-def _preference(numbers: Mapping[str, float], prefix: str = "") -> list[str]:
-    """How often the better answer gets the higher reward, and by how much; nothing of texts."""
-    right, margin = (numbers.get(f"{prefix}rewards/{name}") for name in ("accuracies", "margins"))
-    if right is None or margin is None:
-        return []
-    return [f"right {right:.0%}", f"margin {margin:.3f}"]
+    return line
 
 
 def in_words(seconds: float) -> str:

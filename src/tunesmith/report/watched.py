@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
+
+import torch
 
 from tunesmith.checkpoint.state import TrainState
-
-if TYPE_CHECKING:
-    import torch
 
 
 class Cadence(Protocol):
@@ -59,11 +57,6 @@ class Step(Protocol):
     @property
     def loss(self) -> float:
         """The mean over its trained tokens."""
-        ...
-
-    @property
-    def metrics(self) -> Mapping[str, float]:
-        """The objective's own numbers."""
         ...
 
     @property

@@ -15,8 +15,9 @@ from tunesmith.data.prepare import SETS, silent, whole_recipe_of
 from tunesmith.data.recipes import Nearest, find_nearest
 from tunesmith.data.windows import Windows
 from tunesmith.dist.runtime import cache_dir
-from tunesmith.models.apart import read_apart
-from tunesmith.runs.request import request_of
+from tunesmith.models.source import locate
+from tunesmith.models.tokenizer import load_tokenizer
+from tunesmith.runs.prepare import request_of
 from tunesmith.runs.streams import windows_of
 
 
@@ -56,7 +57,7 @@ def explain(config: RunConfig) -> list[Stage]:
     Raises:
         ModelError, DataError, ConfigError: as ``prepare``, for what can be told without rows.
     """
-    tokenizer = read_apart(config.model, config.tokenizer)
+    tokenizer = load_tokenizer(locate(config.model), config.tokenizer)
     request = request_of(config, tokenizer, ())
     if config.data.streaming:
         return [_stream(windows_of(request, silent))]

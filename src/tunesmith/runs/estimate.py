@@ -22,7 +22,7 @@ from tunesmith.data.hub import SavedRows
 from tunesmith.data.jsonrow import Row
 from tunesmith.data.ledger import Account
 from tunesmith.data.records import RowError
-from tunesmith.data.samples import TrainedSample
+from tunesmith.data.samples import TokenSample
 from tunesmith.data.sources import Location, open_rows
 from tunesmith.data.stream import Split
 from tunesmith.errors import DataError
@@ -73,7 +73,7 @@ class RepeatedSplit:
     def __len__(self) -> int:
         return len(self._index)
 
-    def __getitem__(self, row: int) -> TrainedSample:
+    def __getitem__(self, row: int) -> TokenSample:
         return self._split[int(self._index[row])]
 
 

@@ -15,10 +15,9 @@ from tunesmith.engine.evaluate import evaluate as evaluate_stream
 from tunesmith.errors import ExitCode, RunError
 from tunesmith.models.state import fill_adapter
 from tunesmith.patches.patch import applied
-from tunesmith.runs.assemble import Around, assemble
+from tunesmith.runs.assemble import assemble
 from tunesmith.runs.plan import make_plan
 from tunesmith.runs.prepare import prepare
-from tunesmith.runs.references import HELD_OUT
 
 
 def evaluate(
@@ -41,12 +40,10 @@ def evaluate(
     plan = make_plan(config, material.facts(environment))
     mesh = runtime.start(environment)
     if folder is not None and not is_adapter:
-        trained = replace(material.base, path=folder)
-        material = replace(material, base=trained, began_from=material.base)
+        material = replace(material, base=replace(material.base, path=folder))
     try:
         with applied(plan.patches.patches):
-            around = Around(splits=(HELD_OUT,), progress=progress)
-            run = assemble(plan, material, mesh, around=around).run
+            run = assemble(plan, material, mesh).run
             if folder is not None and is_adapter:
                 fill_adapter(run.policy, read_weights(folder, ADAPTER))
             return evaluate_stream(run)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.checkpoint.state import TrainState
-from tunesmith.data.fingerprint import origins
 from tunesmith.export.card import CardFacts, make_card
 from tunesmith.export.compare import make_prompts
 from tunesmith.export.final import Export, export
@@ -51,7 +50,6 @@ def describe(
     """What ``tunesmith.json`` says: base, identity, how far the run went, what it reached."""
     return {
         "base": material.base.to_json(),
-        "data": origins(material.train.path),
         "identity": dict(plan.identity),
         "adapter": plan.config.adapters.kind,
         "state": state.to_json(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ DONE = "tunesmith.json"
 HARMLESS = frozenset(
     {
         "output_dir",
+        "logging_steps",
         "dataloader_num_workers",
         "dataset_num_proc",
         "dataset_prepared_path",
@@ -49,7 +50,7 @@ HARMLESS = frozenset(
         "datasets",
         "test_datasets",
     }
-) | {flat for flat, leaf in top_leaves().items() if leaf.section == "tracking"}
+)
 """Keys that may change between a run and its resumption.
 
 Model and data are compared by content (``IDENTITY``), not by the path that names them.
@@ -207,21 +208,6 @@ def default_of(key: str) -> Any:
     """A flat key's default as ``plan.json`` would hold it; None for a key of another version."""
     leaf = top_leaves().get(key)
     return json.loads(json.dumps(leaf.default, default=str)) if leaf is not None else None
-
-
-@dataclass(frozen=True, slots=True)
-class Consent:
-    """What the user agreed to for going on: keys that may have changed, parts that start anew.
-
-    ``reset`` holds names of ``layout.PARTS``.
-    """
-
-    accepted: frozenset[str] = field(default_factory=frozenset)
-    reset: frozenset[str] = field(default_factory=frozenset)
-
-
-AS_IT_WAS = Consent()
-"""Nothing changed, and nothing starts anew."""
 
 
 def refuse_other_run(output_dir: Path, found: Found, accepted: Collection[str]) -> None:

@@ -29,8 +29,7 @@ class Material:
     ``identity`` names base and data by content. ``estimate`` stands for the whole
     data in a plan where only a sample is prepared. ``windows`` are those of a stream, and ``train``
     is the first of them then; None where all data is prepared before it trains. ``given`` are rows
-    in memory that stand for the first data set. ``began_from`` is what the run was trained from,
-    where ``base`` is what came of that.
+    in memory that stand for the first data set.
     """
 
     base: LocatedModel
@@ -48,7 +47,6 @@ class Material:
     estimate: Estimate | None = None
     given: Sequence[Mapping[str, Any] | RowError] | None = None
     windows: Windows | None = None
-    began_from: LocatedModel | None = None
 
     @property
     def pad_id(self) -> int:
@@ -59,7 +57,7 @@ class Material:
     def _note(self) -> str:
         if self.windows is not None:
             return "the first window of a stream"
-        return (self.estimate.note if self.estimate else "") or self.ledger.dropped()
+        return self.estimate.note if self.estimate else ""
 
     def facts(self, environment: Environment) -> Facts:
         """What a plan is made from."""

@@ -7,10 +7,9 @@ and everything below reads it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
 import torch
 
 from tunesmith.config.checkpoint import CheckpointSection
@@ -19,21 +18,17 @@ from tunesmith.config.evaluation import EvaluationSection
 from tunesmith.config.flat import to_flat
 from tunesmith.config.packing import PackingSection
 from tunesmith.config.schema import RunConfig
-from tunesmith.data.samples import DOCUMENTS
 from tunesmith.data.stream import MapStream, OrderSettings, Split
 from tunesmith.dist.mesh import Mesh
 from tunesmith.engine.cadence import Cadence, Rhythm, Timeline, build_cadence
 from tunesmith.models.facts import Architecture
-from tunesmith.objectives.objective import TOKENS, TRAINED
 from tunesmith.optim.schedules import count_warmup
 from tunesmith.parallel.blocks import Treatment
 from tunesmith.patches.plan import PatchPlan, plan_patches
-from tunesmith.runs.aim import build_objective
 from tunesmith.runs.batches import accumulation, micro_batch
 from tunesmith.runs.choices import Chosen
 from tunesmith.runs.compile import choose_compile
-from tunesmith.runs.disk import expected_disk
-from tunesmith.runs.memory import Layout, choose_recompute, expected_memory
+from tunesmith.runs.memory import Layout, choose_recompute
 from tunesmith.runs.precision import compute_dtype, determinism, weights_dtype
 from tunesmith.runs.streams import mixture_of
 
@@ -77,8 +72,6 @@ class RunPlan:
     attention: Chosen[str]
     compile: Chosen[bool]
     recompute: Chosen[int]
-    memory_gib: Chosen[float]
-    disk_gib: Chosen[float]
     packing: Chosen[bool]
     sequence_len: Chosen[int]
     micro_batch: Chosen[int]
@@ -149,14 +142,12 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
     compute = compute_dtype(config, facts.environment)
     weights = weights_dtype(config, compute.value)
     sizes = Layout(
-        tokens=micro.value * config.packing.sequence_len * documents_of(config),
+        tokens=micro.value * config.packing.sequence_len,
         compute=compute.value,
         weights=weights.value,
         accumulation=summed.value,
         compiled=compiled.value,
     )
-    recompute = choose_recompute(config, facts.environment, facts.architecture, sizes)
-    fullest = replace(sizes, tokens=_most_tokens(facts.train, order))
     global_batch = micro.value * summed.value
     guess = (facts.estimated, facts.estimated and config.batch.max_steps is None)
     return RunPlan(
@@ -179,11 +170,7 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
         adapter=_adapter(config),
         attention=Chosen(patches.attention, patches.reason, ("attn_implementation",)),
         compile=compiled,
-        recompute=recompute,
-        memory_gib=expected_memory(
-            config, facts.environment, facts.architecture, fullest, recompute.value
-        ),
-        disk_gib=expected_disk(config, facts.architecture, sizes, cadence),
+        recompute=choose_recompute(config, facts.environment, facts.architecture, sizes),
         packing=packing,
         sequence_len=_sequence_len(config.packing, packed=packing.value),
         micro_batch=micro,
@@ -195,14 +182,6 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
         save=_rhythm(cadence.saves, "checkpoints", config.checkpoint, guess),
         determinism=determinism(config, facts.environment),
     )
-
-
-def _most_tokens(train: Split, order: OrderSettings) -> int:
-    """Tokens of the largest micro-batch: a full one, or the longest rows together."""
-    room = order.capacity * order.micro_batch
-    if order.packed or order.pad_to is not None:
-        return order.pad_to or min(room, int(train.lengths.sum()))
-    return min(room, int(np.sort(train.lengths)[-order.micro_batch :].sum()))
 
 
 def _progress(stream: MapStream) -> Callable[[int], float]:
@@ -224,11 +203,9 @@ def train_order(
     """How training rows are ordered, packed and cut into micro-batches of one shape or of many."""
     packing, data = config.packing, config.data
     micro, summed = batch
-    capacity = _capacity(packing, documents_of(config))
     return OrderSettings(
         seed=config.batch.seed,
-        capacity=capacity,
-        longest=packing.sequence_len,
+        capacity=_capacity(packing),
         micro_batch=micro,
         accumulation=summed,
         epochs=config.batch.num_epochs,
@@ -242,7 +219,7 @@ def train_order(
         drop_last=data.drop_last,
         pad_multiple=packing.pad_to_multiple_of,
         group_by_length=data.group_by_length and not packing.sample_packing,
-        pad_to=capacity * micro if packing.pad_to_sequence_len or static else None,
+        pad_to=_pad_to(packing, micro, static=static),
         pad_id=facts.pad_id,
         workers=config.batch.workers or 0,
     )
@@ -252,12 +229,10 @@ def held_out_order(config: RunConfig, facts: Facts, patches: PatchPlan) -> Order
     """How held-out rows are laid out: one pass, in the order of the data."""
     packing = config.packing
     asked = packing.eval_sample_packing
-    longest = packing.eval_sequence_len or packing.sequence_len
     packed = (packing.sample_packing if asked is None else asked) and patches.layout == "flat"
     return OrderSettings(
         seed=config.batch.seed,
-        capacity=longest * documents_of(config),
-        longest=longest,
+        capacity=packing.eval_sequence_len or packing.sequence_len,
         micro_batch=config.batch.eval_batch_size or micro_batch(config.batch).value,
         packed=packed,
         shuffle=False,
@@ -270,15 +245,10 @@ def _has_budget(packing: PackingSection) -> bool:
     return packing.batch_tokens is not None and not packing.sample_packing
 
 
-def documents_of(config: RunConfig) -> int:
-    """Documents of a sample, each of which may be as long as ``sequence_len``."""
-    return DOCUMENTS[build_objective(config.objective).sample]
-
-
-def _capacity(packing: PackingSection, documents: int = 1) -> int:
+def _capacity(packing: PackingSection) -> int:
     """Tokens that share a bin at most: those of a row, or of a whole micro-batch."""
     budget = packing.batch_tokens if _has_budget(packing) else None
-    return max(packing.sequence_len * documents, budget or 0)
+    return max(packing.sequence_len, budget or 0)
 
 
 def _token_budget(packing: PackingSection) -> Chosen[int] | None:
@@ -287,6 +257,11 @@ def _token_budget(packing: PackingSection) -> Chosen[int] | None:
         return None
     why = f"one of whole rows up to {_capacity(packing):,} tokens"
     return Chosen(1, why, ("batch_tokens",))
+
+
+def _pad_to(packing: PackingSection, micro: int, *, static: bool) -> int | None:
+    """Tokens that every micro-batch is filled up to, where shapes are to be static."""
+    return _capacity(packing) * micro if packing.pad_to_sequence_len or static else None
 
 
 def _sequence_len(section: PackingSection, *, packed: bool) -> Chosen[int]:
@@ -328,7 +303,7 @@ def _sizes(facts: Facts, stream: MapStream, config: RunConfig) -> dict[str, Chos
         "rows": Chosen(len(split), rows, ("datasets",), guess),
         "tokens": Chosen(int(split.lengths.sum()), "their tokens", ("datasets",), guess),
         "trained_tokens": Chosen(
-            round(float(split.totals[TRAINED if TRAINED in split.totals else TOKENS].sum())),
+            round(float(sum(t.sum() for t in split.totals.values()))),
             "the ones that weigh in the loss",
             ("datasets",),
             guess,

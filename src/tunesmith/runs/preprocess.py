@@ -16,16 +16,15 @@ from tunesmith.data.explain import explain
 from tunesmith.data.formats.load import load_format
 from tunesmith.data.formats.options import FormatOptions
 from tunesmith.data.ledger import Account, Ledger
-from tunesmith.data.prepare import Prepared, open_datasets, silent
-from tunesmith.data.prepare import prepare as prepare_data
+from tunesmith.data.prepare import open_datasets, silent
 from tunesmith.data.records import Lint, Record, Source, TokenRecord
 from tunesmith.data.render import Renderer
 from tunesmith.data.survey import Reading, findings, records, survey
 from tunesmith.data.tokens import TokenView
 from tunesmith.errors import ConfigError, DataError
-from tunesmith.models.apart import read_apart
-from tunesmith.models.tokenizer_facts import TokenizerFacts
-from tunesmith.runs.request import request_of
+from tunesmith.models.source import locate as locate_base
+from tunesmith.models.tokenizer import load_tokenizer
+from tunesmith.runs.prepare import request_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,49 +42,25 @@ class Shown:
     facts: tuple[str, ...] = ()
 
 
-def known_tokenizer(config: RunConfig) -> TokenizerFacts:
-    """What the preparation of the config's data needs to know of its tokenizer.
-
-    Raises:
-        ModelError: the base model or its tokenizer cannot be used.
-    """
-    return read_apart(config.model, config.tokenizer)
-
-
-def prepare_rows(
-    config: RunConfig, tokenizer: TokenizerFacts, progress: Progress = silent
-) -> Prepared:
-    """The prepared data of a config, without the model that it is for: torch is not imported.
-
-    Raises:
-        DataError, ConfigError: what is wrong, and where.
-    """
-    return prepare_data(request_of(config, tokenizer, ()), progress)
-
-
 def is_looked_at(config: RunConfig, method: str) -> bool:
     """Whether the rows can only be looked at: they are of an objective that is not built.
 
     ``method`` is what ``rl`` names.
     """
-    if config.objective.method is not None:
-        return False
     entries = (*config.data.datasets, *config.data.test_datasets)
     return bool(method) or any(is_compared(format_name(entry.type)) for entry in entries)
 
 
-def look(
-    config: RunConfig, method: str, tokenizer: TokenizerFacts, progress: Progress = silent
-) -> Ledger:
+def look(config: RunConfig, method: str, progress: Progress = silent) -> Ledger:
     """The accounts of all rows of such a config, each read and rendered, none of them kept.
 
     Raises:
         DataError: data is missing, or rows are broken; ``problems`` holds the first of them.
-        ConfigError: as ``prepare``.
+        ModelError, ConfigError: as ``prepare``.
     """
     broken = BrokenRows()
     ledger = Ledger()
-    for number, reading in enumerate(_readings(config, method, tokenizer)):
+    for number, reading in enumerate(_readings(config, method)):
         ledger.accounts.append(Account(reading.dataset.entry.path))
         ledger.absorb(survey(reading, broken, progress), number)
     broken.raise_any()
@@ -98,10 +73,10 @@ def look(
     return ledger
 
 
-def views(config: RunConfig, limit: int, method: str, tokenizer: TokenizerFacts) -> Iterator[Shown]:
+def views(config: RunConfig, limit: int, method: str = "") -> Iterator[Shown]:
     """The first ``limit`` rows of each data set, rendered again with the origin of each token."""
     n_training = len(config.data.datasets)
-    for reading in islice(_readings(config, method, tokenizer), n_training):
+    for reading in islice(_readings(config, method), n_training):
         # Broken rows were refused, by name, by ``preprocess`` and ``look``.
         for source, record in islice(records(reading, BrokenRows()), limit):
             notes = _notes(reading, record, source)
@@ -109,8 +84,9 @@ def views(config: RunConfig, limit: int, method: str, tokenizer: TokenizerFacts)
                 yield Shown(str(source), one.tokens, one.title, notes, one.facts)
 
 
-def _readings(config: RunConfig, method: str, tokenizer: TokenizerFacts) -> Iterator[Reading]:
+def _readings(config: RunConfig, method: str) -> Iterator[Reading]:
     """How each data set is read, held-out ones last."""
+    tokenizer = load_tokenizer(locate_base(config.model), config.tokenizer)
     request = request_of(config, tokenizer, ())
     for number, dataset in enumerate(open_datasets(request)):
         _refuse_other_kind(dataset.entry, number, method)

@@ -22,7 +22,6 @@ from tunesmith.runs.guarding import write_ledger
 from tunesmith.runs.material import Material
 from tunesmith.runs.plan import RunPlan
 from tunesmith.runs.preflight.probe import Finding
-from tunesmith.runs.sent import sent
 from tunesmith.tracking.build import METRICS_FILE, build_trackers
 from tunesmith.tracking.trackers import Tracker
 
@@ -35,7 +34,10 @@ def write_records(
     """Write ``config.yaml``, ``ledger.json`` and, last, ``plan.json``: the folder is this run's."""
     write_text(output_dir / CONFIG, as_yaml(plan.config))
     write_ledger(output_dir / LEDGER, material.ledger.to_json())
-    preflight = [finding.to_json() for finding in findings]
+    preflight = [
+        {"name": f.name, "seen": f.seen, "seconds": round(f.seconds, 3), "skipped": f.skipped}
+        for f in findings
+    ]
     content = plan.to_json()
     content["preflight"] = preflight or _earlier_preflight(output_dir)
     write_text(output_dir / PLAN, _json(content))
@@ -51,8 +53,7 @@ def as_yaml(config: RunConfig) -> str:
 
 
 class Recorder:
-    """A callback that writes ``metrics.jsonl`` and tells the trackers that are switched on; with a
-    device that runs ahead, one step late.
+    """A callback that writes ``metrics.jsonl``; with a device that runs ahead, one step late.
 
     Nothing is touched before the run starts. ``last_evaluation`` is that of the run before the
     interruption until a resumed run has one of its own.
@@ -61,7 +62,6 @@ class Recorder:
     def __init__(self, plan: RunPlan, output_dir: Path) -> None:
         self.last_evaluation: dict[str, float] = {}
         self._tracking = plan.config.tracking
-        self._sent = sent(plan)
         self._output_dir = output_dir
         self._trackers: list[Tracker] = []
         self._late = plan.device.value != "cpu"
@@ -70,9 +70,7 @@ class Recorder:
     def run_started(self, run: Run, state: TrainState) -> None:
         """Open the trackers at this step; once more where the run went back to it."""
         self._close()
-        self._trackers = build_trackers(
-            self._tracking, self._output_dir, resumed_step=state.step, config=self._sent
-        )
+        self._trackers = build_trackers(self._tracking, self._output_dir, resumed_step=state.step)
         self.last_evaluation = _earlier_evaluation(self._output_dir / METRICS_FILE)
 
     def step_finished(self, run: Run, state: TrainState, report: StepReport) -> None:

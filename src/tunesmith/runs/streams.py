@@ -10,7 +10,6 @@ from tunesmith.config.data import DataSection, DatasetEntry
 from tunesmith.config.schema import RunConfig
 from tunesmith.data.build import Progress
 from tunesmith.data.cache import PreparedSplit
-from tunesmith.data.known import KnownReference
 from tunesmith.data.ledger import Ledger
 from tunesmith.data.live import WindowStream
 from tunesmith.data.mixing import Mixture, Share
@@ -87,19 +86,10 @@ def _held_out(request: PrepareRequest, progress: Progress) -> PreparedSplit | No
 
 
 def training_stream(
-    train: PreparedSplit,
-    windows: Windows | None,
-    order: OrderSettings,
-    mesh: Mesh,
-    known: KnownReference | None = None,
+    train: PreparedSplit, windows: Windows | None, order: OrderSettings, mesh: Mesh
 ) -> MapStream | WindowStream:
-    """What a run draws its steps from: prepared data, or a stream's windows.
-
-    ``known`` is what a reference said of prepared data.
-    """
-    if windows is not None:
-        return WindowStream(windows, order, mesh)
-    return MapStream(train, order, mesh, known)
+    """What a run draws its steps from: prepared data, or a stream's windows."""
+    return MapStream(train, order, mesh) if windows is None else WindowStream(windows, order, mesh)
 
 
 class StreamLedger:

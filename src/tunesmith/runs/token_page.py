@@ -17,7 +17,7 @@ from tunesmith.dist.runtime import detect
 from tunesmith.report.tokens import PackedDocument, PackedRow, Part, ShownRow, TokenPage, render
 from tunesmith.runs.material import Material
 from tunesmith.runs.plan import RunPlan, make_plan
-from tunesmith.runs.preprocess import Shown, known_tokenizer, views
+from tunesmith.runs.preprocess import Shown, views
 
 _PACKED_ROWS = 12
 _PACKED_TOKENS = 50_000
@@ -56,13 +56,12 @@ def write_page(
         OSError: the file cannot be written.
     """
     config, material = looked.config, looked.material
-    shown = list(views(config, rows, looked.method, known_tokenizer(config)))
+    shown = list(views(config, rows, looked.method))
     if against is None:
         listed = [_row(source, samples) for source, samples in _by_row(shown)]
     else:
         name, other, method = against
-        beside = list(views(other, rows, method, known_tokenizer(other)))
-        listed = list(_side_by_side(shown, beside, name))
+        listed = list(_side_by_side(shown, list(views(other, rows, method)), name))
     plan = None if material is None else make_plan(config, material.facts(detect()))
     packing = _packing(material, plan) if material and plan else []
     page = TokenPage(
@@ -128,11 +127,7 @@ def _packing(material: Material, plan: RunPlan) -> list[PackedRow]:
     for number in range(min(_PACKED_ROWS, len(epoch))):
         samples = [material.train[row] for row in epoch.rows(number, number + 1).tolist()]
         n_tokens += sum(map(len, samples))
-        documents = [
-            _document(one, whole=n_tokens <= _PACKED_TOKENS)
-            for sample in samples
-            for one in sample.documents
-        ]
+        documents = [_document(one, whole=n_tokens <= _PACKED_TOKENS) for one in samples]
         step = number // stream.step_bins + 1
         packed.append(PackedRow(step, plan.train_order.capacity, documents))
     return packed

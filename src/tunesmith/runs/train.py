@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,9 @@ import torch
 from transformers import PreTrainedModel
 
 from tunesmith.checkpoint import layout
-from tunesmith.checkpoint.load import Saved, read, reset_hint
+from tunesmith.checkpoint.load import Saved, read
 from tunesmith.checkpoint.lock import owning
 from tunesmith.checkpoint.state import TrainState
-from tunesmith.data.merge import LEDGER
 from tunesmith.data.stream import MapStream
 from tunesmith.dist.mesh import Mesh
 from tunesmith.engine.guard import BadStep
@@ -24,19 +23,10 @@ from tunesmith.engine.run import Run
 from tunesmith.engine.signals import StopFlag, listening
 from tunesmith.errors import ExitCode, RunError
 from tunesmith.patches.patch import applied
-from tunesmith.runs.assemble import Around, Assembled, assemble
+from tunesmith.runs.assemble import Assembled, assemble
 from tunesmith.runs.finish import finish
-from tunesmith.runs.folder import (
-    AS_IT_WAS,
-    Consent,
-    look,
-    of_checkpoint,
-    read_record,
-    refuse_other_run,
-)
-from tunesmith.runs.guarding import LedgerIncidents
+from tunesmith.runs.folder import look, of_checkpoint, read_record, refuse_other_run
 from tunesmith.runs.handed import lent
-from tunesmith.runs.heap import GivesBack, give_back
 from tunesmith.runs.material import Material
 from tunesmith.runs.plan import RunPlan
 from tunesmith.runs.preflight.check import check as probe
@@ -61,7 +51,7 @@ def train(
     mesh: Mesh,
     watchers: Watchers,
     *,
-    consent: Consent = AS_IT_WAS,
+    accepted: Collection[str] = (),
     model: PreTrainedModel | None = None,
 ) -> Result:
     """The finished run. An unfinished run of the same plan in the folder is gone on with.
@@ -74,13 +64,13 @@ def train(
     output_dir = Path(plan.config.checkpoint.output_dir)
     with owning(output_dir), listening(StopFlag()) as stop, applied(plan.patches.patches):
         found = look(output_dir, plan.to_json())
-        refuse_other_run(output_dir, found, consent.accepted)
+        refuse_other_run(output_dir, found, accepted)
         for name, was, is_ in found.noted:
             watchers.said(f"note: {name} was {was}, is {is_}; the run goes on with it")
         if plan.config.checkpoint.auto_resume and found.is_done:
             watchers.said(f"this run is finished already: {output_dir} holds the model")
             return _of_earlier_run(output_dir)
-        saved = find_checkpoint(plan, watchers, consent)
+        saved = find_checkpoint(plan, watchers, accepted)
         recorder = Recorder(plan, output_dir)
         watchers.stage("load")
         with switched(plan), lent(model, plan):
@@ -89,26 +79,18 @@ def train(
                 material,
                 mesh,
                 saved=saved,
+                callbacks=(recorder, *watchers.callbacks),
+                stop=stop,
                 model=model,
-                around=Around(
-                    callbacks=(recorder, GivesBack(), *watchers.callbacks),
-                    stop=stop,
-                    progress=watchers.preparing,
-                ),
             )
             require_room(assembled.run)
-            proven = not (saved is None or consent.accepted or plan.config.checkpoint.resume_from)
-            findings = []
-            if not proven:
-                findings = preflight(assembled, plan, material, watchers, trains=True)
+            proven = saved is not None and not (accepted or plan.config.checkpoint.resume_from)
+            findings = [] if proven else preflight(assembled, plan, material, watchers)
             write_records(plan, material, findings, output_dir)
-            _tell_reset(saved, output_dir, watchers)
             watchers.stage("train")
             stop.end_if_asked()
-            give_back(cycles=True)
             state = _fit(assembled, output_dir, watchers)
             watchers.stage("export")
-            give_back()
             with stop.patiently():  # where nothing was saved, this is all that there is
                 finish(assembled, plan, material, state, recorder.last_evaluation)
     watchers.finished(output_dir)
@@ -123,19 +105,14 @@ def check(plan: RunPlan, material: Material, mesh: Mesh, watchers: Watchers) -> 
     """
     with applied(plan.patches.patches), switched(plan):
         watchers.stage("load")
-        assembled = assemble(plan, material, mesh, around=Around(progress=watchers.preparing))
+        assembled = assemble(plan, material, mesh)
         return preflight(assembled, plan, material, watchers)
 
 
 def preflight(
-    assembled: Assembled,
-    plan: RunPlan,
-    material: Material,
-    watchers: Watchers,
-    *,
-    trains: bool = False,
+    assembled: Assembled, plan: RunPlan, material: Material, watchers: Watchers
 ) -> list[Finding]:
-    """Every probe on the assembled run, in no other state afterwards; ``trains`` if it goes on."""
+    """Every probe on the assembled run, in no other state afterwards."""
     watchers.stage("preflight")
     subject = Subject(
         run=assembled.run,
@@ -151,16 +128,8 @@ def preflight(
         template=material.template,
         base=material.base if assembled.from_base else None,
         given=material.given,
-        resumed=assembled.state.step > 0,
-        trains=trains,
     )
-
-    def tell(finding: Finding) -> None:
-        watchers.probed(finding)
-        if not finding.skipped:
-            give_back()  # or each probe would begin above what the one before took
-
-    return probe(subject, skip=plan.config.preflight.skip, tell=tell)
+    return probe(subject, skip=plan.config.preflight.skip, tell=watchers.probed)
 
 
 def require_room(run: Run) -> None:
@@ -173,7 +142,7 @@ def require_room(run: Run) -> None:
     run.checkpoints.require_room(run.cadence.saves_after(0), has_best=evaluates)
 
 
-def find_checkpoint(plan: RunPlan, watchers: Watchers, consent: Consent) -> Saved | None:
+def find_checkpoint(plan: RunPlan, watchers: Watchers, accepted: Collection[str]) -> Saved | None:
     """The checkpoint to go on from: the one named, else the newest that is whole, else none.
 
     Raises:
@@ -182,8 +151,8 @@ def find_checkpoint(plan: RunPlan, watchers: Watchers, consent: Consent) -> Save
     """
     section = plan.config.checkpoint
     if section.resume_from:
-        named = read(Path(section.resume_from), consent.reset)
-        refuse_other_run(named.path, of_checkpoint(named, plan.to_json()), consent.accepted)
+        named = read(Path(section.resume_from))
+        refuse_other_run(named.path, of_checkpoint(named, plan.to_json()), accepted)
         left = plan.steps.value - named.state.step
         watchers.said(
             f"going on from {named.path}: {max(0, left)} of {plan.steps.value} steps left"
@@ -193,13 +162,13 @@ def find_checkpoint(plan: RunPlan, watchers: Watchers, consent: Consent) -> Save
         return None
     output_dir = Path(section.output_dir)
     layout.sweep(output_dir)
-    survey = layout.survey(output_dir, consent.reset)
+    survey = layout.survey(output_dir)
     for damage in survey.damaged:
         watchers.said(f"damaged, not used: {damage}")
     if survey.newest is None:
         _refuse_all_damaged(output_dir, survey.damaged)
         return None
-    saved = read(survey.newest, consent.reset)
+    saved = read(survey.newest)
     watchers.said(f"going on from {survey.newest.name}")
     return saved
 
@@ -214,23 +183,10 @@ def _refuse_all_damaged(output_dir: Path, damaged: Sequence[layout.Damage]) -> N
         return
     raise RunError(
         f"no checkpoint in this folder is whole: {damaged[0]}",
-        hint="bring one back from a copy, or delete them to train from the start"
-        + reset_hint(damaged),
+        hint="bring one back from a copy, or delete them to train from the start",
         where=str(output_dir),
         exit_code=ExitCode.DAMAGED,
     )
-
-
-def _tell_reset(saved: Saved | None, output_dir: Path, watchers: Watchers) -> None:
-    """Say, and write down for good, that a part of the checkpoint was not gone on with."""
-    if saved is None:
-        return
-    for part in sorted(saved.reset):
-        action = f"the state of the {part} in {saved.path.name} was not used; it starts anew"
-        watchers.said(action)
-        LedgerIncidents(output_dir / LEDGER).add(
-            {"steps": [saved.state.step], "what": f"--reset {part}", "action": action, "rows": []}
-        )
 
 
 def _of_earlier_run(output_dir: Path) -> Result:

@@ -62,7 +62,7 @@ def load_speaker(model_dir: Path, *, device: torch.device | str = "cpu") -> Spea
     """
     finished = open_finished(model_dir)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(model_dir), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(str(model_dir))
     except (OSError, ValueError) as error:
         raise RunError(
             f"{model_dir} has no tokenizer that can be read",

@@ -106,14 +106,10 @@ def _step_of(line: bytes, where: str) -> int:
         ) from error
 
 
-def as_number(value: Any) -> Any:
-    """The number of a scalar tensor or array; any other value as it is."""
-    return value.item() if hasattr(value, "item") else value
-
-
 def _plain(value: Any) -> Any:
-    """The value as JSON can hold it."""
-    value = as_number(value)
+    """The value as JSON can hold it; a scalar tensor or array becomes its number."""
+    if hasattr(value, "item"):
+        value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

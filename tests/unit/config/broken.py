@@ -24,41 +24,7 @@ def _entry(**keys: Any) -> dict[str, Any]:
     return {"datasets": [{"path": "a", **keys}]}
 
 
-DPO = {"rl": "dpo", **_entry()}
-
 BUILT: list[Case] = [
-    (
-        {"remote_code": {"repo": "other", "commit": "0" * 40, "sha256": {}}},
-        "conflict",
-        "remote_code.repo",
-    ),
-    ({"rl": "dpo"}, "conflict", "datasets.0.type"),
-    (_entry(type="dpo.chatml.intel"), "conflict", "datasets.0.type"),
-    ({**DPO, **_entry(type="chatml.intl")}, "out-of-range", "datasets.0.type"),
-    ({"rl": "orpo", **_entry(), "dpo_loss_type": ["hinge"]}, "conflict", "dpo_loss_type"),
-    (
-        {**DPO, "dpo_loss_type": ["sigmoid", "sft"], "dpo_loss_weights": [1.0]},
-        "conflict",
-        "dpo_loss_weights",
-    ),
-    ({**DPO, "dpo_loss_type": ["hinge", "hinge"]}, "conflict", "dpo_loss_type"),
-    ({**DPO, "dpo_loss_type": ["exo_pair"]}, "missing", "dpo_label_smoothing"),
-    (
-        {**DPO, "dpo_loss_type": ["robust"], "dpo_label_smoothing": 0.5},
-        "out-of-range",
-        "dpo_label_smoothing",
-    ),
-    (
-        {**DPO, "dpo_loss_type": ["hinge"], "dpo_label_smoothing": 0.1},
-        "conflict",
-        "dpo_label_smoothing",
-    ),
-    (
-        {**DPO, "dpo_loss_type": ["nca_pair"], "dpo_divergence": "js"},
-        "conflict",
-        "dpo_divergence",
-    ),
-    ({**DPO, "dpo_loss_type": ["aot"], "dpo_use_weighting": True}, "conflict", "dpo_use_weighting"),
     ({"micro_batch_size": OUT}, "missing", "micro_batch_size"),
     ({"micro_batch_size": OUT, "gradient_accumulation_steps": 4}, "missing", "micro_batch_size"),
     ({"micro_batch_size": OUT, "batch_size": 8}, "missing", "micro_batch_size"),
@@ -184,16 +150,6 @@ ASKED: list[Case] = [
         "lr_groups",
     ),
     (
-        {
-            "lr_groups": [
-                {"name": "a", "modules": ["q_proj"], "lr": 1},
-                {"name": "a", "modules": ["k_proj"], "lr": 2},
-            ]
-        },
-        "conflict",
-        "lr_groups",
-    ),
-    (
         {**LORA, "peft_layers_to_transform": [1], "unfrozen_parameters": ["lm_head"]},
         "conflict",
         "unfrozen_parameters",
@@ -294,7 +250,14 @@ ASKED: list[Case] = [
     ),
     ({"fsdp": ["full_shard"], "fp32_norms": True}, "conflict", "fp32_norms"),
     ({"deepcompile": True}, "missing", "deepspeed"),
-    ({"rl": "grpo", "sample_packing": True}, "conflict", "sample_packing"),
+    ({"rl": "dpo", "sample_packing": True}, "conflict", "sample_packing"),
+    ({"rl": "dpo", **_entry(type="chatml.intl")}, "out-of-range", "datasets.0.type"),
+    ({"rl": "kto", "dpo_loss_type": ["sigmoid"]}, "conflict", "dpo_loss_type"),
+    (
+        {"rl": "dpo", "dpo_loss_type": ["sigmoid", "sft"], "dpo_loss_weights": [1.0]},
+        "conflict",
+        "dpo_loss_weights",
+    ),
     ({"rl": "grpo", "trl": {"num_generations": 1}}, "out-of-range", "trl.num_generations"),
     (
         {"rl": "gdpo", "trl": {"num_generations": 4}, "gradient_accumulation_steps": 3},

@@ -100,7 +100,7 @@ def test_a_rule_is_silent_where_one_of_its_keys_is_itself_wrong(
 
 def test_a_problem_of_what_is_not_built_comes_with_the_others() -> None:
     wrong = RIGHT | QLORA | {"fsdp_config": {"version": 2}, "optimizer": "adamw_8bit"}
-    found = problems_of(wrong | {"rl": "grpo", "micro_batch_size": 0})
+    found = problems_of(wrong | {"rl": "dpo", "micro_batch_size": 0})
     assert set(said(found, unbuilt=True)) == {
         ("out-of-range", "micro_batch_size"),
         ("not-built", "fsdp_config"),
@@ -118,6 +118,7 @@ def test_a_problem_of_what_is_not_built_comes_with_the_others() -> None:
         {"save_strategy": "best", "metric_for_best_model": "loss", "val_set_size": 0.1},
         {"relora": True, "jagged_restart_steps": 100, **LORA},
         {"rl": "grpo", "trl": {"num_generations": 4}, "gradient_accumulation_steps": 2},
+        {"rl": "dpo", "dpo_loss_type": ["sigmoid", "sft"], "dpo_loss_weights": [1.0, 0.1]},
         {"fsdp_config": {"fsdp_version": 2}, "optimizer": "adamw_torch_8bit"},
         {"fsdp_config": {"cpu_ram_efficient_loading": True}, **QLORA},
         {"activation_offloading": True, "gradient_checkpointing": True},

@@ -83,10 +83,12 @@ def test_weights_in_one_type_of_number_are_read_as_their_products() -> None:
 
 
 def test_a_plugin_and_the_keys_of_its_capability_are_one_problem() -> None:
-    plugins = [f"{HOME}.liger.LigerPlugin", f"{HOME}.grokfast.GrokfastPlugin"]
-    (problem,) = problems_of(RIGHT | {"plugins": plugins, "grokfast_alpha": 0.9})
-    assert (problem.code, problem.key) == ("not-built", "grokfast_alpha")
-    assert set(problem.edit) == {"plugins.1", "grokfast_alpha"}
+    plugins = [f"{HOME}.liger.LigerPlugin", f"{HOME}.swanlab.SwanLabPlugin"]
+    (problem,) = problems_of(
+        RIGHT | {"plugins": plugins, "use_swanlab": True, "swanlab_project": "p"}
+    )
+    assert (problem.code, problem.key) == ("not-built", "use_swanlab")
+    assert set(problem.edit) == {"plugins.1", "use_swanlab", "swanlab_project"}
     mended = edited(RIGHT | {"plugins": plugins}, {"plugins.1": None})
     assert mended["plugins"] == plugins[:1]
     assert problems_of(mended) == []

@@ -164,7 +164,7 @@ def test_what_hangs_on_a_wrong_value_is_not_judged():
     [
         ({"flash_attention": True}, "flash_attention"),
         ({"liger_rope": True}, "liger_rope"),
-        ({"wandb_watch": "all"}, "wandb_watch"),
+        ({"wandb_name": "n"}, "wandb_name"),
         ({"attn_implementation": "flash_attention_3"}, "attn_implementation"),
         ({"full_finetune": True}, "full_finetune"),
     ],

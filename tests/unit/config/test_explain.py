@@ -98,7 +98,7 @@ def test_an_old_key_leads_to_todays_and_says_since_when(old, key, said):
         ("lora_mlp_kernel", "left out: the result is the same, only the speed may differ"),
         ("s2_attention", "refused: shifted sparse attention was removed: take it out"),
         ("datasets.trust_remote_code", "refused: scripts of data sets are never run: take it out"),
-        ("use_otel_metrics", "not built yet: OpenTelemetry metrics"),
+        ("wandb_project", "not built yet: Weights & Biases"),
     ],
 )
 def test_a_key_that_is_not_read_says_why_and_what_to_write(key, state):
@@ -121,8 +121,6 @@ def test_keys_are_found_by_name_and_by_meaning_those_that_are_read_first():
     assert [row.key for row, state in rows_like("warmup") if state == "read"] == [
         "warmup_steps",
         "warmup_ratio",
-        "lr_quadratic_warmup",
-        "jagged_restart_warmup_steps",
     ]
     assert "lora_dropout" in {row.key for row, _ in rows_like("dropout")}
     states = [state for _, state in rows_like()]
@@ -139,7 +137,7 @@ def old(tmp_path):
     path.write_text(
         "base_model: m\nlearning_rate: 1e-4\nmicro_batch_size: 1\noutput_dir: o\n"
         "datasets: [{path: a, type: alpaca}]\nflash_attention: true\nworld_size: 2\n"
-        "profiler_steps_start: 2\n"
+        "wandb_mode: online\n"
     )
     return path
 
@@ -149,7 +147,7 @@ def old(tmp_path):
     [
         ("flash_attention", "null", None, "flash_attention is left out: the machine decides"),
         ("world_size", "2", 7, "world_size is left out"),
-        ("profiler_steps_start", "2", 8, "profiler_steps_start has no effect"),
+        ("wandb_mode", "online", 8, "wandb_mode has no effect"),
     ],
 )
 def test_an_old_key_of_a_file_is_told_with_what_became_of_it(old, key, value, line, said):
@@ -162,7 +160,7 @@ def test_an_old_key_of_a_file_is_told_with_what_became_of_it(old, key, value, li
 @pytest.mark.parametrize(
     ("key", "value", "type", "wrong"),
     [
-        ("rl", "grpo", "`dpo`, `ipo`", "wrong: not built yet"),
+        ("rl", "grpo", "one of dpo, ipo", "wrong: not built yet"),
         ("trl.vllm_mode", "colocate", "one of server, colocate", ""),
         ("vllm-mode", "colocate", "one of server, colocate", ""),
         ("sequence_len", "-1", "a whole number, 2 or more", "wrong: must be 2 or more, not `-1`"),
@@ -202,11 +200,12 @@ def test_a_key_of_a_block_is_found_by_its_own_name(name, key):
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("otel_metrics_host", "text"),
+        ("wandb_project", "text"),
         ("gradio_share", "true or false"),
         ("trl.epsilon", "a number, 0 or more"),
         ("kd_alpha", "a number, 0 to 1"),
         ("activation_offloading", "true or false or one of legacy, disk, hidden_states"),
+        ("lr_groups", "a list of mappings with `lr`, `name`, `modules`"),
         ("fsdp_version", "one of 1, 2"),
         ("deepspeed", ""),
     ],

@@ -78,7 +78,7 @@ def test_a_list_with_something_else_in_it_says_what():
 
 @pytest.mark.parametrize(
     "values",
-    [typed("zzzzqq"), {"optimizer": "zzzzz"}, {"chat_template": "zzzzz"}, {"optimizer": "dion"}],
+    [typed("zzzzqq"), {"optimizer": "zzzzz"}, {"chat_template": "zzzzz"}, {"optimizer": "lion"}],
 )
 def test_at_most_a_handful_of_names_is_listed(values):
     problem = only(**values)
@@ -88,7 +88,7 @@ def test_at_most_a_handful_of_names_is_listed(values):
 
 def test_a_type_of_another_method_names_the_method():
     problem = only(**typed("chatml.intel"))
-    assert problem.code == "conflict"
+    assert problem.code == "not-built"
     assert "`rl: dpo`" in problem.fix
     assert problem.edit == {"rl": "dpo"}
 
@@ -117,10 +117,10 @@ def test_full_finetune_beside_an_adapter_says_what_trains():
     assert notice.endswith("all weights train wherever `adapter` is not set")
 
 
-def test_trust_alone_lets_nothing_run_and_that_is_said():
+def test_remote_code_is_never_obeyed_and_that_is_said():
     loaded = load(RIGHT | {"trust_remote_code": True})
     (notice,) = loaded.notices
-    assert "trust_remote_code is never enough" in notice
+    assert "trust_remote_code is never obeyed" in notice
     assert loaded.config.model.trust_remote_code
     assert load(RIGHT | {"trust_remote_code": False}).notices == []
     with pytest.raises(ConfigError):

@@ -44,6 +44,7 @@ def test_an_unknown_method_is_told_from_one_that_is_not_built():
     [
         ("wandb_project", None),
         ("wandb_project", ""),
+        ("wandb_mode", "disabled"),
         ("use_wandb", False),
         ("fsdp", None),
         ("fsdp", []),
@@ -63,6 +64,8 @@ def test_off_values_pass_without_a_word(key, value):
     ("key", "value", "code"),
     [
         ("peft_init_lora_weights", False, "not-built"),
+        ("embedding_lr", 0, "not-built"),
+        ("embedding_lr_scale", 0, "not-built"),
         ("fix_untrained_tokens", 0, "not-built"),
         ("peft_layers_to_transform", 0, "wrong-type"),
         ("dp_shard_size", 0, "out-of-range"),
@@ -100,7 +103,7 @@ def test_the_tables_know_each_default_that_is_not_none(reference):
         rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     on = {row["path"] for row in rows if row["default"] == "true"} & set(unbuilt_keys())
     # Blocks and plugins of which the key itself says that they are wanted.
-    by_themselves = {"dense_mixer", "nemo_gym_enabled"}
+    by_themselves = {"dense_mixer", "nemo_gym_enabled", "use_swanlab"}
     parameters = {"generation_do_sample", "lm_eval_post_train"}
     assert len(on) > 8
     assert {key for key in on if unbuilt_keys()[key].off is not True} == by_themselves | parameters
@@ -109,7 +112,7 @@ def test_the_tables_know_each_default_that_is_not_none(reference):
 @pytest.mark.parametrize(
     ("key", "value", "capability"),
     [
-        ("use_otel_metrics", True, "OpenTelemetry"),
+        ("wandb_project", "x", "Weights & Biases"),
         ("fsdp_config", {"state_dict_type": "FULL_STATE_DICT"}, "several devices"),
         ("tensor_parallel_size", 2, "several devices"),
         ("peft_use_dora", True, "kinds of LoRA"),
@@ -124,16 +127,14 @@ def test_on_values_are_not_built(key, value, capability):
 
 
 def test_one_capability_is_one_problem_that_lists_its_keys():
-    (problem,) = problems(lisa_step_interval=2, lisa_n_layers=1, lisa_layers_attribute="l")
-    assert problem.key == "lisa_n_layers"
-    assert problem.fix == (
-        "take out `lisa_step_interval`, `lisa_n_layers`, `lisa_layers_attribute`"
-    )
+    (problem,) = problems(wandb_name="n", wandb_project="p", wandb_watch="all")
+    assert problem.key == "wandb_project"
+    assert problem.fix == "take out `wandb_name`, `wandb_project`, `wandb_watch`"
 
 
 def test_a_parameter_of_what_is_off_is_a_notice():
-    (notice,) = load(RIGHT | {"lisa_step_interval": 2}).notices
-    assert "lisa_step_interval has no effect: LISA is not switched on" in notice
+    (notice,) = load(RIGHT | {"wandb_name": "n"}).notices
+    assert "wandb_name has no effect: Weights & Biases is not switched on" in notice
 
 
 def test_no_key_is_built_unbuilt_and_old_at_once():
@@ -197,11 +198,11 @@ def test_every_key_of_axolotl_is_answered_when_it_is_on(reference):
 @pytest.mark.parametrize(
     ("values", "key", "fix"),
     [
-        ({"trl": {"beta": -0.1}}, "trl.beta", "correct it, or take it out"),
+        ({"orpo_alpha": -0.1}, "orpo_alpha", "correct it, or take it out"),
         ({"kd_alpha": "x"}, "kd_alpha", "correct it, or take it out"),
         ({"context_parallel_size": -2}, "context_parallel_size", "correct it, or take it out"),
         ({"neftune_noise_alpha": -5}, "neftune_noise_alpha", "correct it, or take it out"),
-        ({"otel_metrics_host": 3}, "otel_metrics_host", "put it in quotes: '3'"),
+        ({"wandb_project": 3}, "wandb_project", "put it in quotes: '3'"),
         ({"fsdp_version": 3}, "fsdp_version", "correct it, or take it out"),
         ({"hub_strategy": "evry_save"}, "hub_strategy", "did you mean `every_save`?"),
     ],
@@ -223,11 +224,30 @@ def test_a_few_names_are_listed():
     assert problem.message == "must be `1` or `2`, not `3`"
 
 
+@pytest.mark.parametrize(
+    "off",
+    [
+        {"wandb_project": "x", "wandb_mode": "disabled"},
+        {"wandb_project": "x", "use_wandb": False},
+        {"mlflow_tracking_uri": "x", "use_mlflow": False},
+        {"swanlab_project": "x", "swanlab_mode": "disabled"},
+        {"use_comet": True, "comet_mode": "disabled"},
+    ],
+)
+def test_what_is_switched_off_is_not_asked_for(off):
+    (notice,) = load(RIGHT | off).notices
+    assert "is switched off" in notice
+    with pytest.raises(ConfigError):
+        load(RIGHT | off, strict_keys=True)
+
+
 def test_a_method_whose_rows_are_its_own_has_no_edit():
     datasets = [{"path": "a", "type": "chatml.intel"}]
-    (problem,) = problems(rl="grpo", datasets=datasets)
+    (problem,) = problems(rl="dpo", rl_beta=0.1, datasets=datasets)
     assert problem.edit == {}
-    assert problem.fix == "take out `rl`, and give `datasets` rows that hold an answer to learn"
+    assert problem.fix == (
+        "take out `rl`, `rl_beta`, and give `datasets` rows that hold an answer to learn"
+    )
 
 
 def test_a_method_does_not_silence_a_misspelt_type():

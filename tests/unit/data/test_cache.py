@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,9 +14,8 @@ from hypothesis import strategies as st
 from tunesmith.data import cache
 from tunesmith.data.cache import PreparedSplit, SampleWriter
 from tunesmith.data.facts import PREPARED, SHARD, damaged, read_facts, write_facts
-from tunesmith.data.samples import JudgedSample, TokenSample
+from tunesmith.data.samples import TokenSample
 from tunesmith.data.store import build_once
-from tunesmith.data.strips import lay_out
 from tunesmith.errors import DataError, TunesmithError
 
 
@@ -77,34 +75,6 @@ def test_what_was_written_is_read_in_any_order(tmp_path_factory, samples, batch,
     assert split.lengths.tolist() == [len(one) for one in samples]
     assert split.totals["tokens"].tolist() == [one.total_weight for one in samples]
     assert split.totals["pairs"].tolist() == [0.1 * len(one) for one in samples]
-
-
-def test_the_file_is_what_pyarrow_writes_of_the_same_values(tmp_path):
-    runs = [(1, 3, 1.0), (4, 6, 0.5)]
-    answers = [sample(9, runs, "f:é"), sample(0), sample(5, runs[:1], "")]
-    samples = [JudgedSample(one, at % 2 == 0) for at, one in enumerate(answers * 4)]
-    writer = SampleWriter(tmp_path)
-    for one in samples:
-        writer.add(one, {"tokens": 1.0})
-    writer.close()
-    strips = [lay_out(one) for one in samples]
-    columns = {
-        "input_ids": pa.array([strip.ids for strip in strips], pa.large_list(pa.int32())),
-        **{
-            name: pa.array([[run[at] for run in strip.runs] for strip in strips], pa.large_list(of))
-            for at, (name, of) in enumerate(
-                [("starts", pa.int32()), ("ends", pa.int32()), ("weights", pa.float64())]
-            )
-        },
-        "source": pa.array([strip.source for strip in strips], pa.string()),
-        "sizes": pa.array([list(strip.sizes) for strip in strips], pa.large_list(pa.int32())),
-        "label": pa.array([strip.label for strip in strips], pa.bool_()),
-    }
-    expected = tmp_path / "expected.arrow"
-    batch = pa.record_batch(list(columns.values()), names=list(columns))
-    with pa.OSFile(str(expected), "wb") as file, pa.ipc.new_file(file, batch.schema) as theirs:
-        theirs.write_batch(batch)
-    assert (tmp_path / "samples.arrow").read_bytes() == expected.read_bytes()
 
 
 def test_a_split_is_a_choice_of_the_samples_and_pickles_as_a_path(tmp_path):

@@ -56,8 +56,7 @@ def test_parts_of_reasoning_and_calls_go_where_templates_look_for_them() -> None
     read = answer({"content": [{"type": "reasoning", "value": "r"}, text("a"), call]})
     assert read.fields["reasoning_content"] == "r"
     assert read.fields["content"] == "a"
-    function = {"name": "f", "arguments": {"x": 1}}
-    assert read.fields["tool_calls"] == [{"type": "function", "function": function}]
+    assert read.fields["tool_calls"] == [{"name": "f", "arguments": {"x": 1}}]
 
 
 def test_reasoning_has_spans_of_its_own() -> None:

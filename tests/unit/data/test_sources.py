@@ -277,7 +277,7 @@ def test_tries_of_the_hub_that_fail_are_not_shown_one_by_one(monkeypatch, caplog
         logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s [Retry 1/5].")
         raise ConnectionError("Couldn't reach it")
 
-    monkeypatch.setattr(datasets, "load_dataset_builder", unreachable)
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
     monkeypatch.setattr(logging.getLogger("huggingface_hub"), "propagate", True)
     with pytest.raises(DataError, match="Couldn't reach it"):
         read("someone/no-such-data")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 
@@ -48,9 +47,7 @@ def test_a_row_that_cannot_be_read_is_named(workers):
             assert not thread.is_alive()
 
 
-def test_a_thread_that_hangs_is_named_with_its_row(monkeypatch, caplog):
-    assert ahead.SLOW_SECONDS <= 10
-    monkeypatch.setattr(ahead, "SLOW_SECONDS", 0.1)
+def test_a_thread_that_hangs_is_named_with_its_row(monkeypatch):
     monkeypatch.setattr(ahead, "STALLED_SECONDS", 0.2)
     monkeypatch.setattr(ahead, "LAST_SECONDS", 0.2)
     release = threading.Event()
@@ -60,5 +57,4 @@ def test_a_thread_that_hangs_is_named_with_its_row(monkeypatch, caplog):
         list(made.from_step(0))
     assert time.monotonic() - started < 5
     assert caught.value.exit_code == ExitCode.OUTSIDE_FAILED
-    assert re.search(r"waiting for the rows of step \d+ for 0\.1 s; .*\b5\b", caplog.text)
     release.set()

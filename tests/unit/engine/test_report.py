@@ -18,15 +18,14 @@ def report(
     *,
     step: int = 1,
     losses: Mapping[str, float] | None = None,
-    metrics: Mapping[str, tuple[float, float]] | None = None,
+    metrics: Mapping[str, float] | None = None,
     totals: Mapping[str, float] | None = None,
     norm: float = 1.0,
 ) -> StepReport:
     facts = StepFacts(step, 0.5, 1e-3, 100, totals or {"tokens": 40.0})
     sums = StepSums(
         {name: torch.tensor(value) for name, value in (losses or {"tokens": 80.0}).items()},
-        {name: torch.tensor(total) for name, (total, _) in (metrics or {}).items()},
-        {name: torch.tensor(weight) for name, (_, weight) in (metrics or {}).items()},
+        {name: torch.tensor(value) for name, value in (metrics or {}).items()},
     )
     return reporter(facts, sums, torch.tensor(norm))
 
@@ -36,13 +35,13 @@ def test_each_sum_is_divided_by_its_own_weight():
         Reporter(Mesh.single("cpu")),
         losses={"tokens": 80.0, "pairs": 3.0},
         totals={"pairs": 2.0, "tokens": 40.0},
-        metrics={"correct": (10.0, 40.0), "margin": (3.0, 2.0), "none": (0.0, 0.0)},
+        metrics={"correct": 10.0},
         norm=0.25,
     )
     assert made.parts == {"tokens": 2.0, "pairs": 1.5}
     assert made.loss == 3.5
     assert made.grad_norm == 0.25
-    assert made.metrics == {"correct": 0.25, "margin": 1.5, "none": 0.0}
+    assert made.metrics == {"correct": 0.25}
     line = made.to_metrics()
     assert line["loss"] == 3.5
     assert line["loss/pairs"] == 1.5

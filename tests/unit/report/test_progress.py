@@ -12,14 +12,7 @@ from tunesmith.checkpoint.state import TrainState
 from tunesmith.dist.mesh import Mesh
 from tunesmith.engine.loop import fit
 from tunesmith.engine.report import Reporter, StepFacts, StepSums
-from tunesmith.report.progress import (
-    Pace,
-    Preparing,
-    StepProgress,
-    evaluation_line,
-    in_words,
-    step_line,
-)
+from tunesmith.report.progress import Pace, Preparing, StepProgress, in_words, step_line
 
 
 def screen(*, terminal: bool) -> tuple[Screen, io.StringIO]:
@@ -39,21 +32,6 @@ def test_a_line_holds_every_fact():
     assert step_line(make_report(), 40, 75.0) == (
         "step 3/40  loss 1.2500  lr 1.50e-04  norm 0.500  500 tokens/s  epoch 0.25  left 1 min 15 s"
     )
-
-
-def test_lines_of_pairs_say_how_many_are_right():
-    facts = StepFacts(3, 0.25, 1.5e-4, 1000, {"pairs": 8.0})
-    rewards = {"rewards/accuracies": 6.0, "rewards/margins": 2.0}
-    sums = StepSums(
-        {"pairs": torch.tensor(4.0)},
-        {name: torch.tensor(value) for name, value in rewards.items()},
-        {name: torch.tensor(8.0) for name in rewards},
-    )
-    report = Reporter(Mesh.single("cpu"))(facts, sums, torch.tensor(0.5))
-    assert "  loss 0.5000  right 75%  margin 0.250  lr " in step_line(report, 40, None)
-    result = {"eval_loss": 0.6, "eval_rewards/accuracies": 0.5, "eval_rewards/margins": 0.1}
-    line = "held-out loss after step 3: 0.6000  right 50%  margin 0.100"
-    assert evaluation_line(3, result) == line
 
 
 @pytest.mark.parametrize(

@@ -15,28 +15,21 @@ from typing import Any
 import pytest
 
 from tests import smallrun
-from tests.security.home import approval, make_home
 from tunesmith.config import read
-from tunesmith.config.flat import from_flat, leaves
-from tunesmith.config.model import ModelSection, RemoteCode
+from tunesmith.config.data import DataSection, DatasetEntry
+from tunesmith.config.flat import leaves
+from tunesmith.config.inline import InlineFormat
 from tunesmith.config.schema import RunConfig
 from tunesmith.config.section import KeyInfo, Section
+from tunesmith.data.formats.options import FormatOptions
 from tunesmith.launch import local
-from tunesmith.models.source import locate
+from tunesmith.registry import registry
 from tunesmith.runs.watchers import Watchers
-from tunesmith.tracking.services import orders
 
 Readers = dict[tuple[str, str], set[str]]
 
 RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "lora chat": (
-        "chat_template",
-        {},
-        {
-            **smallrun.LORA,
-            "loraplus_lr_ratio": 4.0,
-        },
-    ),
+    "lora chat": ("chat_template", {}, smallrun.LORA),
     "full, bf16, recomputed": (
         "chat_template",
         {},
@@ -45,9 +38,6 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
             "optimizer": "adamw_torch",
             "gradient_checkpointing": True,
             "loss_watchdog_threshold": 1e6,
-            "cosine_min_lr_ratio": 0.1,
-            "cosine_constant_lr_ratio": 0.9,
-            "jagged_restart_steps": 5,
         },
     ),
     "qlora": ("alpaca", {}, {**smallrun.LORA, "adapter": "qlora", "load_in_4bit": True}),
@@ -59,9 +49,6 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
             "gradient_accumulation_steps": None,
             "batch_size": 2,
             "dataset_shard_num": 2,
-            "optimizer": "torch.optim:NAdam",
-            "lr_groups": [{"name": "down", "modules": ["down_proj"], "lr": 1e-4}],
-            "adam_beta2": 0.9,
         },
     ),
     "input_output": ("input_output", {}, smallrun.LORA),
@@ -85,36 +72,14 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {**smallrun.LORA, "streaming": True, "val_set_size": None, "shuffle_merged_datasets": True},
     ),
     "drawn": ("chat_template", {"type": "_synthetic", "length": 12, "max_input_id": 250}, {}),
-    "pairs": ("pairs", {"type": {"field_prompt": "prompt"}}, {"rl": "dpo"}),
-    "pairs of turns": (
-        "pairs",
-        {"type": "chat_template.default", "field_messages": "prompt"},
-        {"rl": "ipo", **smallrun.LORA},
-    ),
-    "pairs with cross-entropy": ("pairs", {}, {"rl": "orpo"}),
-    "pairs without a reference": ("pairs", {}, {"rl": "simpo"}),
-    "judged": ("judged", {"type": {"field_prompt": "prompt"}}, {"rl": "kto"}),
 }
 """Name -> rows, the data set's keys, the run's keys: together they open every door."""
 
-COMPARED = {
-    "pairs": [
-        {"prompt": f"Say {word}", "chosen": word, "rejected": "never"} for word in smallrun.WORDS
-    ],
-    "judged": [
-        {"prompt": f"Say {word}", "completion": word, "label": word > "r"}
-        for word in smallrun.WORDS
-    ],
-}
-"""Rows that are compared, and which no supervised run reads."""
-
-TRACKED = dict.fromkeys(
-    ("use_wandb", "use_mlflow", "use_comet", "use_swanlab", "use_trackio"), True
-)
-"""Every tracker: its process is started with what is read for it, and no service is here."""
+JUDGED = {"prompt": "Say sun", "chosen": "sun", "rejected": "moon", "completion": "sun"}
+INLINE_FORMATS = ("dpo.inline", "kto.inline")
+"""Formats that read a ``type`` that is a mapping and whose rows no objective trains yet."""
 
 NOT_HERE = {
-    "loraplus_lr_embedding": "only an adapter of embeddings learns at it",
     "datasets[].name": "only a data set of the hub has one",
     "datasets[].revision": "only a data set of the hub has one",
     "revision_of_model": "only a model of the hub has one",
@@ -149,26 +114,25 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Readers:
             data = _write(folder, rows)
             keys = smallrun.keys(base, data, **smallrun.full(), val_set_size=2, max_steps=1)
             keys |= {"output_dir": str(folder / f"out-{number}"), "save_steps": 1}
-            kind = {} if rows in COMPARED else smallrun.ROWS[rows][1]
-            keys["datasets"] = [{"path": str(data), **kind, **dataset}]
+            keys["datasets"] = [{"path": str(data), **smallrun.ROWS[rows][1], **dataset}]
             given = {name: v for name, v in (keys | changes).items() if v is not None}
             config = read.load(given).config
             local.draft(config)
             local.start(config, Watchers())
-        _approve_code(folder)
-        orders(from_flat(keys | TRACKED).tracking, folder)
+        for name in INLINE_FORMATS:
+            _read_row(name)
     return seen
 
 
-def _approve_code(folder: Path) -> None:
-    """Find a model that needs code of its own, with the code approved."""
-    home = make_home(smallrun.base(folder / "home"), folder / "ran", "home_read")
-    approved = RemoteCode(**approval(str(home), folder / "ran", "home_read"))
-    locate(ModelSection(base=str(home), remote_code=approved))
+def _read_row(name: str) -> None:
+    """Read one row by a format that no run can use yet."""
+    entry = DatasetEntry(path="a", type=InlineFormat(field_prompt="prompt"))
+    read_row: Any = registry("formats").load(name)
+    read_row({**JUDGED, "label": True}, FormatOptions.of(entry, DataSection()))
 
 
 def _write(folder: Path, name: str) -> Path:
-    rows = COMPARED[name] if name in COMPARED else smallrun.ROWS[name][0]
+    rows = smallrun.ROWS[name][0]
     if name == "inline":
         rows = [*rows, *({**row, "more": "please"} for row in rows[:3])]
     return smallrun.write_rows(folder / f"{name}.jsonl", rows)

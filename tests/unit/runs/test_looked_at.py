@@ -58,20 +58,14 @@ def shown(out: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.splitlines()]
 
 
-def test_a_pair_is_shown_and_kept_where_it_is_trained_on(prepare: Any) -> None:
-    code, out, _ = prepare(PAIRS, "--show", "2", rl="dpo")
+def test_a_pair_is_shown_and_nothing_is_kept(prepare: Any, tmp_path: Path) -> None:
+    code, out, err = prepare(PAIRS, "--show", "2", rl="dpo")
     assert code == 0
+    assert "not built yet: preference training (DPO)" in err
     assert "rows.jsonl:1 chosen: 11 tokens, 4 trained" in out
     assert "[sun<|im_end|>]" in out
     assert "rows.jsonl:2 rejected:" in out
     assert "2 rows, " in out
-    assert out.endswith("prepared now\n")
-
-
-def test_a_prompt_is_shown_and_nothing_is_kept(prepare: Any, tmp_path: Path) -> None:
-    code, out, err = prepare(PROMPTS, "--show", "1", rl="grpo")
-    assert code == 0
-    assert "not built yet: reinforcement learning (GRPO)" in err
     assert out.endswith("looked at, not kept: training on these rows is not built yet\n")
     assert not list((tmp_path / "cache").rglob("prepared*"))
 
@@ -83,7 +77,7 @@ def test_the_ledger_counts_both_sides_of_a_pair(prepare: Any) -> None:
     tokens = [token for sample in samples for token in sample["tokens"]]
     trained = sum(token["weight"] > 0 for token in tokens)
     assert [sample["title"] for sample in samples] == ["chosen", "rejected"] * 2
-    assert account["samples"] == 2
+    assert account["samples"] == 4
     assert account["tokens"]["in"] == len(tokens)
     assert account["tokens"]["trained"] == trained > 0
     assert account["rows"]["trained"] == 2
@@ -97,10 +91,10 @@ def test_judged_answers_say_whether_they_are_wanted(prepare: Any) -> None:
 
 
 def test_one_kind_of_label_alone_is_told(prepare: Any) -> None:
-    code, out, _ = prepare(JUDGED[:1], kind="kto")
+    code, out, _ = prepare(JUDGED[:1], rl="kto")
     assert code == 0
     assert "1 x one-class: all 1 answers are wanted: without unwanted ones" in out
-    _, out, _ = prepare(JUDGED[1:], kind="kto")
+    _, out, _ = prepare(JUDGED[1:], rl="kto")
     assert "all 1 answers are unwanted: without wanted ones" in out
 
 
@@ -141,7 +135,7 @@ def test_pairs_stand_side_by_side_on_the_page(prepare: Any, tmp_path: Path) -> N
     row = json.loads(text.split('id="data">')[1].split("</script>")[0])["rows"][0]
     assert row["side"]
     assert [part["title"] for part in row["parts"]] == ["chosen", "rejected"]
-    assert "not built yet" not in text
+    assert "not built yet (rl: dpo)" in text
 
 
 def test_a_type_alone_is_enough(prepare: Any) -> None:
@@ -151,8 +145,7 @@ def test_a_type_alone_is_enough(prepare: Any) -> None:
     assert "rows.jsonl:1" in err
     code, out, err = prepare(PAIRS, "--show", "1", kind="dpo")
     assert code == 0
-    assert "`type: dpo` gives pairs of answers to compare" in err
-    assert "its rows are read and shown" in err
+    assert "training on rows of `dpo`" in err
     assert "chosen" in out
 
 
@@ -183,14 +176,13 @@ def test_long_pairs_are_dropped_and_named(prepare: Any) -> None:
     assert "nothing is left to train on" in err
 
 
-@pytest.mark.parametrize("kind", ["dpo", "kto", "prompts"])
-def test_training_on_them_without_a_method_stays_refused(
-    kind: str, ground: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_training_on_them_stays_refused(
+    ground: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_rows(tmp_path / "rows.jsonl", PAIRS)
-    config = keys(ground / "base", data) | {"datasets": [{"path": str(data), "type": kind}]}
-    assert run(["train", str(write_yaml(tmp_path, config))]) == 2
-    assert "which supervised training does not read" in capsys.readouterr().err
+    path = write_yaml(tmp_path, {**keys(ground / "base", data), "rl": "dpo"})
+    assert run(["train", str(path)]) == 2
+    assert "not built yet: preference training (DPO)" in capsys.readouterr().err
 
 
 COMPARED = sorted(

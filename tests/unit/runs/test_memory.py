@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from transformers import LlamaConfig, Qwen3Config
 
@@ -11,7 +9,7 @@ from tunesmith.config.environment import named_machine
 from tunesmith.config.read import load
 from tunesmith.models.facts import read_facts
 from tunesmith.models.footprint import count_parameters, footprint
-from tunesmith.runs.memory import GIB, Layout, choose_recompute, state_bytes, workload
+from tunesmith.runs.memory import GIB, Layout, choose_recompute, workload
 
 LLAMA_8B = LlamaConfig(
     vocab_size=128256,
@@ -137,45 +135,3 @@ def test_accumulating_in_fp32_and_wide_weights_cost_memory():
     assert peak(accumulation=4) - peak() == 4 * n
     # Masters, two moments and gradients of 4 bytes in place of 2, and the casts of a forward pass.
     assert peak(weights="float32") - peak() == pytest.approx((2 + 4 + 2 + 2) * n, rel=0.01)
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "on_a_gpu", "on_a_cpu"),
-    [
-        ("adamw_torch", 4.0, 4.0),
-        ("adamw_8bit", 2.1, 2.1),
-        ("paged_adamw_8bit", 0.0, 2.1),
-        ("paged_adamw_32bit", 0.0, 8.0),
-        ("sgd", 0.0, 0.0),
-        ("lion", 4.0, 4.0),
-        ("lion_8bit", 1.05, 1.05),
-        ("ademamix_8bit", 3.15, 3.15),
-        ("rmsprop_bnb", 4.0, 4.0),
-        ("rmsprop", 2.0, 2.0),
-    ],
-)
-def test_an_optimizers_state_for_a_bf16_weight(optimizer, on_a_gpu, on_a_cpu):
-    assert state_bytes(optimizer, 2.0, paged=True) == pytest.approx(on_a_gpu)
-    assert state_bytes(optimizer, 2.0, paged=False) == pytest.approx(on_a_cpu)
-
-
-@pytest.mark.parametrize(
-    ("keys", "keeps"),
-    [
-        ({}, False),
-        ({"rl": "dpo"}, True),
-        ({"rl": "ipo"}, True),
-        ({"rl": "simpo"}, False),
-        ({"rl": "dpo", "precompute_ref_log_probs": True}, False),
-        ({"rl": "dpo", **LORA}, False),
-        ({"rl": "dpo", "rl_adapter_ref_model": True, **LORA}, True),
-    ],
-)
-def test_a_reference_of_its_own_costs_the_base_once_more(keys, keeps):
-    rows = {"path": "r.jsonl", "type": "chat_template.default" if "rl" in keys else "alpaca"}
-    asked = config(**{"sample_packing": "rl" not in keys, "datasets": [rows], **keys})
-    shape = read_facts(QWEN_06B)
-    work = workload(asked, layout(2048))
-    alone = footprint(shape, replace(work, copies_base=False)).peak(0)
-    extra = 2 * count_parameters(shape) if keeps else 0
-    assert footprint(shape, work).peak(0) - alone == extra

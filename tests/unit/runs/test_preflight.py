@@ -11,7 +11,6 @@ import torch
 
 from tests import smallrun, warm
 from tests.smallrun import full, keys, write_rows, write_yaml
-from tests.unit.export.parts import CHATML
 from tunesmith.config.preflight import ProbeName
 from tunesmith.config.read import load
 from tunesmith.data.cache import PreparedSplit
@@ -23,7 +22,7 @@ from tunesmith.launch import local
 from tunesmith.models.policy import Policy
 from tunesmith.patches import attention
 from tunesmith.runs import assemble, prepare
-from tunesmith.runs.preflight.check import PROBES, probes_for
+from tunesmith.runs.preflight.check import PROBES
 from tunesmith.runs.preflight.probe import excerpt
 from tunesmith.runs.watchers import Watchers
 
@@ -45,10 +44,8 @@ def probe(ground, tmp_path, monkeypatch):
 
 
 def failing(probe, name, **changes):
-    """What the probe says when it is asked alone: others may see the same defect before it."""
-    others = [other for other in PROBES if other != name]
     with pytest.raises(ProbeError) as caught:
-        probe(preflight_skip=others, **changes)
+        probe(**changes)
     assert caught.value.exit_code == ExitCode.WRONG_INPUT
     assert caught.value.message.startswith(f"preflight {name}: ")
     assert caught.value.hint
@@ -59,7 +56,7 @@ def failing(probe, name, **changes):
 def test_a_good_run_passes_every_probe(probe, changes):
     findings = probe(**changes)
     assert [f.name for f in findings] == list(PROBES)
-    assert len(PROBES) == 15
+    assert len(PROBES) == 10
     assert not any(f.skipped for f in findings)
     assert all(f.seen for f in findings)
 
@@ -172,8 +169,7 @@ def test_answers_whose_end_is_not_trained_are_seen(probe, monkeypatch):
 
     change_samples(monkeypatch, without_end)
     error = failing(probe, "stops")
-    assert "the end of an answer does not train" in error.message
-    assert "'<|im_end|>'" in error.message
+    assert "no end-of-turn token is trained in 32 answers" in error.message
     assert "chat_template.jsonl:" in error.where
 
 
@@ -183,25 +179,11 @@ def test_ends_that_are_left_out_on_purpose_are_no_defect(probe, ground):
     assert findings["stops"].seen.startswith("0 of 32 trained spans end a turn")
 
 
-def ended_by_pad(ground):
-    """Keys under which no turn has an end, and some answers end with the pad token."""
-    entry = {"path": str(ground / "chat_template.jsonl"), "type": "chat_template"}
-    endless = {**entry, "chat_template_jinja": CHATML.replace("<|im_end|>", "")}
-    return {"datasets": [endless], "special_tokens": {"pad_token": "s"}}
-
-
-def test_a_pad_token_in_the_place_of_an_end_is_seen(probe, ground):
-    error = failing(probe, "stops", **ended_by_pad(ground))
+def test_a_pad_token_that_trains_is_seen(probe):
+    error = failing(probe, "stops", special_tokens={"pad_token": "s"})
     assert "the pad token" in error.message
     assert "chat_template.jsonl:" in error.where
     assert "pad_token" in error.hint
-
-
-def test_a_pad_token_inside_of_answers_is_no_defect(probe):
-    """Collating masks by weight and not by id: a word that is called the pad token trains."""
-    others = [other for other in PROBES if other != "stops"]
-    findings = {f.name: f for f in probe(preflight_skip=others, special_tokens={"pad_token": "s"})}
-    assert findings["stops"].seen.startswith("32 of 32 trained spans end a turn")
 
 
 def test_a_step_whose_tokens_are_all_masked_is_seen(probe, monkeypatch):
@@ -317,7 +299,9 @@ def test_weights_are_the_same_bytes_with_and_without(ground, tmp_path, changes):
 
 
 def test_a_probe_that_is_left_out_is_recorded_and_the_defect_goes_on(ground, tmp_path):
-    config = keys(ground / "base", ground / "chat_template.jsonl", **ended_by_pad(ground))
+    config = keys(
+        ground / "base", ground / "chat_template.jsonl", special_tokens={"pad_token": "s"}
+    )
     path = write_yaml(tmp_path, config)
     refused = warm.run(tmp_path, "check", path)
     assert refused.code == 2
@@ -332,33 +316,8 @@ def test_a_probe_that_is_left_out_is_recorded_and_the_defect_goes_on(ground, tmp
     ]
 
 
-def test_check_as_json_tells_what_was_seen_and_what_ended_it(ground, tmp_path):
-    skip = [name for name in PROBES if name not in ("conservation", "stops")]
-    config = keys(ground / "base", ground / "chat_template.jsonl", preflight_skip=skip)
-    done = warm.run(tmp_path, "check", write_yaml(tmp_path, config), "--json")
-    assert done.code == 0, done.err
-    told = json.loads(done.out)
-    assert (told["ok"], told["problem"]) == (True, None)
-    assert [p["name"] for p in told["probes"]] == list(PROBES)
-    assert [p["name"] for p in told["probes"] if not p["skipped"]] == ["conservation", "stops"]
-    assert all(p["seen"] for p in told["probes"])
-    config |= ended_by_pad(ground)
-    done = warm.run(tmp_path, "check", write_yaml(tmp_path, config), "--json")
-    assert done.code == 2
-    assert done.err.startswith("error: preflight stops: the pad token")
-    told = json.loads(done.out)
-    assert told["ok"] is False
-    assert told["problem"]["message"].startswith("preflight stops: the pad token")
-    assert "chat_template.jsonl:" in told["problem"]["where"]
-    assert "pad_token" in told["problem"]["fix"]
-    assert [p["name"] for p in told["probes"]][-1:] == ["cache"]
-
-
 def test_the_probes_are_those_that_the_config_knows():
-    names = get_args(ProbeName)
-    assert names[: len(PROBES)] == tuple(PROBES)
-    kinds = ("tokens", "pairs", "judged", "steps")
-    assert set(names) == {name for kind in kinds for name in probes_for(kind)}
+    assert get_args(ProbeName) == tuple(PROBES)
 
 
 def test_a_probe_that_does_not_exist_cannot_be_left_out(ground, tmp_path):

@@ -44,10 +44,11 @@ NO_TYPE = {
 
 @dataclass(frozen=True)
 class Case:
-    """How a file is read: keys of its entry and of the config."""
+    """How a file is read: keys of its entry and of the config; ``trains``: two steps as well."""
 
     entry: Mapping[str, Any]
     more: Mapping[str, Any] = field(default_factory=dict)
+    trains: bool = False
 
 
 def _all(folder: str, names: str, case: Case) -> dict[str, Case]:
@@ -55,20 +56,20 @@ def _all(folder: str, names: str, case: Case) -> dict[str, Case]:
 
 
 CASES: dict[str, Case] = {
-    "instruct/gpteacher_codegen.jsonl": Case(ALPACA),
+    "instruct/gpteacher_codegen.jsonl": Case(ALPACA, trains=True),
     **_all(
         "instruct",
         "gpteacher_toolformer.jsonl alpaca_demo.jsonl alpaca_zh_demo.jsonl identity.jsonl"
         " self_instruct_seeds.jsonl",
         Case(ALPACA),
     ),
-    "instruct/gpteacher_roleplay.jsonl": Case({"type": "gpteacher"}),
+    "instruct/gpteacher_roleplay.jsonl": Case({"type": "gpteacher"}, trains=True),
     "instruct/self_instruct_seeds_nested.jsonl": Case(
         {"type": {"field_instruction": "instruction", "field_output": "name"}}
     ),
-    "chat/glaive_toolcall_en.jsonl": Case({**SHAREGPT, **CALLS}),
+    "chat/glaive_toolcall_en.jsonl": Case({**SHAREGPT, **CALLS}, trains=True),
     "chat/glaive_toolcall_zh.jsonl": Case({**SHAREGPT, **CALLS}),
-    "chat/reasoning_tool_openai.jsonl": Case(CHAT),
+    "chat/reasoning_tool_openai.jsonl": Case(CHAT, trains=True),
     "chat/retail_agent_openai.jsonl": Case(CHAT, {"sequence_len": 32_768}),
     **_all(
         "chat",
@@ -76,9 +77,11 @@ CASES: dict[str, Case] = {
         " gsm8k_chat_openai.jsonl",
         Case(CHAT),
     ),
-    "chat/mt_bench_multiturn.jsonl": Case(CHAT),
-    "chat/sharegpt_dummy.jsonl": Case(SHAREGPT),
-    "chat/loss_weight_parts.jsonl": Case({**CHAT, "message_field_weight": "loss_weight"}),
+    "chat/mt_bench_multiturn.jsonl": Case(CHAT, trains=True),
+    "chat/sharegpt_dummy.jsonl": Case(SHAREGPT, trains=True),
+    "chat/loss_weight_parts.jsonl": Case(
+        {**CHAT, "message_field_weight": "loss_weight"}, trains=True
+    ),
     "preference/dpo_en_demo.jsonl": Case(
         {"type": "chat_template.default", "field_messages": "conversations", **PAIRS},
         {"rl": "dpo"},
@@ -91,7 +94,7 @@ CASES: dict[str, Case] = {
     "preference/orca_dpo_prompt.jsonl": Case({}, {"rl": "dpo"}),
     "preference/hh_harmless_sample.jsonl": Case({"type": "completion", "field": "chosen"}),
     "reasoning/gsm8k_test.jsonl": Case(QUESTIONS),
-    "reasoning/gsm8k_train.jsonl": Case(QUESTIONS),
+    "reasoning/gsm8k_train.jsonl": Case(QUESTIONS, trains=True),
     "reasoning/gsm8k_model_solutions.jsonl": Case(
         {"type": {"field_instruction": "question", "field_output": "ground_truth"}}
     ),
@@ -105,9 +108,9 @@ CASES: dict[str, Case] = {
         {"type": {"field_instruction": "problem", "field_output": "final_answer"}}
     ),
     "prm/stepwise.jsonl": Case({"type": "stepwise_supervised"}, {"process_reward_model": True}),
-    "text/tinyshakespeare.txt": Case({"type": "completion"}),
+    "text/tinyshakespeare.txt": Case({"type": "completion"}, trains=True),
     "text/tinyshakespeare.jsonl": Case({"type": "completion"}),
-    "text/wiki.jsonl": Case({"type": "completion"}),
+    "text/wiki.jsonl": Case({"type": "completion"}, trains=True),
     "text/c4.jsonl": Case({"type": "completion"}),
     **_all(
         "formats",
@@ -115,21 +118,15 @@ CASES: dict[str, Case] = {
         " alpaca20.arrow alpaca20.csv alpaca20.tsv shards",
         Case(ALPACA),
     ),
-    "formats/alpaca20.feather": Case(ALPACA),
-    "formats/saved_to_disk": Case(ALPACA),
+    "formats/alpaca20.feather": Case(ALPACA, trains=True),
+    "formats/saved_to_disk": Case(ALPACA, trains=True),
     **_all(
         "formats",
         "chat20.arrow chat20.feather chat20.json chat20.jsonl chat20.jsonl.gz chat20.jsonl.zst",
         Case(CHAT),
     ),
-    "formats/chat20.parquet": Case(CHAT),
+    "formats/chat20.parquet": Case(CHAT, trains=True),
 }
-
-
-OF_ANSWERS = {"rl", "process_reward_model"}
-"""Keys of objectives that compare or judge answers; tests of their own train with them."""
-
-TRAINED = [name for name, case in CASES.items() if not OF_ANSWERS & set(case.more)]
 
 
 @pytest.fixture(scope="session")
@@ -154,7 +151,7 @@ def base(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config_of(base: Path, path: Path, case: Case) -> dict[str, Any]:
-    compared = {"sample_packing": False} if OF_ANSWERS & set(case.more) else {}
+    compared = {"sample_packing": False} if {"rl", "process_reward_model"} & set(case.more) else {}
     config = keys(base, path, sequence_len=4096, max_steps=2, save_steps=None, **compared)
     return {**config, "datasets": [{"path": str(path), **case.entry}], **case.more}
 
@@ -207,7 +204,7 @@ def count_rows(path: Path) -> int | None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.trains])
 def test_a_model_trains_on_it(
     name: str,
     reference: Path,

@@ -17,6 +17,7 @@ from tunesmith.models.policy import Policy
 from tunesmith.optim.optimizer import Optimizer
 from tunesmith.patches import attention
 from tunesmith.runs import assemble, train
+from tunesmith.runs.preflight import serving
 
 __all__ = ["probe"]
 
@@ -65,9 +66,9 @@ def test_a_leak_in_the_backward_pass_alone_is_seen(probe, monkeypatch):
 
 
 def test_a_template_that_is_saved_otherwise_is_seen(probe, monkeypatch):
-    real = assemble.save_tokenizer
+    real = serving.save_tokenizer
     monkeypatch.setattr(
-        assemble,
+        serving,
         "save_tokenizer",
         lambda tokenizer, folder, text: real(tokenizer, folder, "Talk:\n" + text),
     )

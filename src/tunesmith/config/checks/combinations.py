@@ -22,7 +22,7 @@ SCHEDULE_ARGS: Mapping[str, str] = {
     "constant": "",
     "constant_with_warmup": "",
     "linear": "",
-    "cosine": "num_cycles min_lr_rate constant_ratio",
+    "cosine": "num_cycles min_lr_rate",
     "cosine_with_min_lr": "num_cycles min_lr min_lr_rate",
     "cosine_warmup_with_min_lr": "num_cycles min_lr min_lr_rate warmup_lr_rate",
     "cosine_with_restarts": "num_cycles",

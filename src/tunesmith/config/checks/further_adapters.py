@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tunesmith.config.checks.asked import Asked
-from tunesmith.config.checks.rule import PlainRule, Rule, conflict, missing
-from tunesmith.config.schema import RunConfig
+from tunesmith.config.checks.rule import PlainRule, conflict, missing
 from tunesmith.errors import REMOVE, Edit, Problem
 
 _USUAL_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -34,24 +33,6 @@ def one_rate_a_group(asked: Asked) -> Iterator[Problem]:
     if asked.on("loraplus_lr_ratio") and asked.on("lr_groups"):
         yield conflict(
             "lr_groups", "`loraplus_lr_ratio` makes the groups already", {"lr_groups": REMOVE}
-        )
-
-
-def groups_have_names_of_their_own(config: RunConfig) -> Iterator[Problem]:
-    """A name stands for one group, with one rate."""
-    groups = config.optim.rate_groups
-    names = [group.name for group in groups]
-    twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
-    if twice is not None:
-        numbered = [
-            {**group.model_dump(mode="json"), "name": f"{group.name}-{at + 1}"}
-            for at, group in enumerate(groups)
-        ]
-        yield conflict(
-            "lr_groups",
-            f"two groups are called `{twice}`",
-            {"lr_groups": numbered},
-            "give each group a name of its own",
         )
 
 
@@ -189,10 +170,9 @@ def galore_is_whole(asked: Asked) -> Iterator[Problem]:
 
 _BASE = ("adapter", "load_in_4bit", "load_in_8bit")
 
-RULES: tuple[Rule | PlainRule, ...] = (
+RULES: tuple[PlainRule, ...] = (
     PlainRule(("lora_target_parameters", "lora_dropout"), parameters_have_no_dropout),
     PlainRule(("loraplus_lr_ratio", "lr_groups"), one_rate_a_group),
-    Rule(("lr_groups",), groups_have_names_of_their_own),
     PlainRule(("peft_layers_to_transform", "unfrozen_parameters"), layers_are_chosen_once),
     PlainRule(("peft_layers_pattern", "peft_layers_to_transform"), patterns_have_layers),
     PlainRule(("use_onebitllms", "adapter"), one_bit_is_whole),

@@ -10,20 +10,15 @@ from pathlib import Path
 from tunesmith import catalog
 from tunesmith.config.checks.asked import Asked
 from tunesmith.config.checks.data import entries
-from tunesmith.config.checks.rule import PlainRule, Rule, conflict, out_of_range
+from tunesmith.config.checks.rule import PlainRule, Rule, out_of_range
 from tunesmith.config.dataset_types import (
-    Rows,
     family,
     format_name,
     is_compared,
     is_own,
     methods_of,
-    rows_for,
-    rows_of,
     type_names,
 )
-from tunesmith.config.inline import InlineFormat
-from tunesmith.config.optim import PACKAGED
 from tunesmith.config.schema import RunConfig
 from tunesmith.errors import REMOVE, Problem
 from tunesmith.registry import closest, nearest, registry
@@ -37,10 +32,15 @@ def _words(text: str) -> frozenset[str]:
 _UNBUILT_OPTIMIZERS = _words(
     """
     adamw_torch_8bit adamw_torch_4bit adamw_torch_xla adamw_torch_npu_fused adamw_apex_fused
-    adamw_anyprecision ao_adamw_4bit ao_adamw_8bit ao_adamw_fp8 apollo_adamw
-    apollo_adamw_layerwise dion galore_adamw galore_adamw_8bit galore_adamw_layerwise
-    galore_adafactor galore_adafactor_layerwise galore_adamw_8bit_layerwise lomo adalomo
-    q_galore_adamw8bit schedule_free_adamw schedule_free_sgd schedule_free_radam sinkgd
+    adamw_anyprecision ademamix ademamix_8bit paged_ademamix_32bit paged_ademamix_8bit
+    adafactor adagrad adopt_adamw ao_adamw_4bit ao_adamw_8bit ao_adamw_fp8 apollo_adamw
+    apollo_adamw_layerwise came_pytorch dion flash_adamw flash_adam flash_lion flash_sgd
+    flash_sgdw galore_adamw galore_adamw_8bit galore_adamw_layerwise galore_adafactor
+    galore_adafactor_layerwise galore_adamw_8bit_layerwise grokadamw lion lion_32bit
+    lion_8bit paged_lion_32bit paged_lion_8bit lomo adalomo muon optimi_adamw
+    q_galore_adamw8bit rmsprop rmsprop_bnb rmsprop_bnb_8bit rmsprop_bnb_32bit
+    schedule_free_adamw schedule_free_sgd schedule_free_radam sinkgd stable_adamw
+    lion_pytorch
     """
 )
 _UNBUILT_SCHEDULES = _words(
@@ -63,17 +63,6 @@ _SPELLINGS = {
 }
 _LISTED = 5
 """Names of what exists that a fix lists at most: the nearest."""
-
-
-_HELD: Mapping[Rows, str] = {
-    "answers": "answers to learn",
-    "pairs": "pairs of answers to compare",
-    "judged": "answers that are judged",
-    "steps": "steps that are judged",
-    "prompts": "prompts to answer",
-}
-_METHODS: Mapping[Rows, str] = {"answers": "", "pairs": "dpo", "judged": "kto"}
-"""The ``rl`` under which such rows are mostly trained on."""
 
 
 # What to take where a name is not built, and no other is near.
@@ -122,10 +111,9 @@ def template_names() -> tuple[str, ...]:
 def optimizer(config: RunConfig) -> Iterator[Problem]:
     """The optimizer exists."""
     name = config.optim.optimizer
-    if ":" in name:  # a class, which the run imports
-        return
-    known = [*registry("optimizers"), *PACKAGED]
-    found = name_problem("optimizer", name, "optimizer", known, _UNBUILT_OPTIMIZERS)
+    found = name_problem(
+        "optimizer", name, "optimizer", registry("optimizers"), _UNBUILT_OPTIMIZERS
+    )
     if found:
         yield found
 
@@ -141,33 +129,20 @@ def schedule(config: RunConfig) -> Iterator[Problem]:
 
 
 def formats(config: RunConfig) -> Iterator[Problem]:
-    """The type of every data set exists, and its rows hold what is trained on."""
-    names, method = type_names(), config.objective.method or ""
+    """The type of every data set exists, and supervised training reads its rows."""
+    names = type_names()
     for key, entry in entries(config):
-        name = format_name(entry.type, method)
-        held = rows_of(name)
-        if held is not None and held != rows_for(method):
-            yield _other_rows(f"{key}.type", entry.type, held, method)
-        elif method:
-            continue  # judged by `formats_of_method`
+        name = format_name(entry.type)
+        if is_compared(name):
+            yield Problem(
+                "not-built",
+                f"`{name}` gives answers to compare, and preference training is not built yet",
+                "choose a `type` whose rows hold an answer to learn",
+                key=f"{key}.type",
+                edit={f"{key}.type": "chat_template"},
+            )
         elif isinstance(entry.type, str) and name not in (*names, "untyped") and not is_own(name):
             yield from _unknown_type(f"{key}.type", name, names)
-
-
-def _other_rows(key: str, kind: str | InlineFormat | None, held: Rows, method: str) -> Problem:
-    """The problem with a type whose rows are not for what is trained."""
-    wanted = f"`rl: {method}`" if method else "supervised training"
-    named = f"`type: {kind}`" if isinstance(kind, str) else "`type`"
-    message = f"{named} gives {_HELD[held]}, which {wanted} does not read"
-    fix = f"choose a `type` whose rows hold {_HELD[rows_for(method)]}"
-    if held not in _METHODS:
-        return conflict(key, message, {}, fix)
-    ours = _METHODS[held]
-    return conflict(key, message, {"rl": ours or REMOVE}, f"{fix}, or {_or_set(ours)}")
-
-
-def _or_set(method: str) -> str:
-    return f"set `rl: {method}`" if method else "take `rl` out"
 
 
 def formats_of_method(asked: Asked) -> Iterator[Problem]:
@@ -188,12 +163,12 @@ def _unknown_type(key: str, name: str, names: list[str], method: str = "") -> It
     """The problem with a type that is none of the names, nor a module that can be found."""
     methods = [] if method else methods_of(name)
     if methods:
-        held = _HELD[rows_for(methods[0])]
-        yield conflict(
-            key,
-            f"`type: {name}` gives {held}, which supervised training does not read",
-            {"rl": methods[0]},
-            f"set `rl: {methods[0]}`, or choose a `type` whose rows hold {_HELD['answers']}",
+        yield Problem(
+            "not-built",
+            f"`{name}` gives answers to compare, and preference training is not built yet",
+            f"it belongs to `rl: {methods[0]}`; choose a `type` whose rows hold an answer to learn",
+            key=key,
+            edit={"rl": methods[0]},
         )
     elif _may_be_a_module(name, names):
         yield Problem(
@@ -271,7 +246,7 @@ def attention(config: RunConfig) -> Iterator[Problem]:
 RULES: tuple[Rule | PlainRule, ...] = (
     Rule(("optimizer",), optimizer),
     Rule(("lr_scheduler",), schedule),
-    Rule(("datasets", "test_datasets", "rl"), formats),
+    Rule(("datasets", "test_datasets"), formats),
     PlainRule(("rl",), formats_of_method),
     Rule(("chat_template", "datasets", "test_datasets"), templates),
     Rule(("attn_implementation",), attention),

@@ -3,94 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from tunesmith.config.checks.asked import Asked
-from tunesmith.config.checks.rule import PlainRule, Rule, conflict, missing, out_of_range
-from tunesmith.config.objective import MARGIN_LOSSES, SORTED_LOSSES
-from tunesmith.config.schema import RunConfig
+from tunesmith.config.checks.rule import PlainRule, conflict, missing, out_of_range
 from tunesmith.errors import REMOVE, Problem
 
-_GROUPED = ("grpo", "gdpo", "ebft")
+_GROUPED = ("grpo", "gdpo")
 
 
-def groups_are_not_packed(asked: Asked) -> Iterator[Problem]:
-    """Packing puts prepared documents into rows; groups are written while training."""
-    if asked.method in _GROUPED and asked.get("sample_packing") is True:
+def pairs_are_not_packed(asked: Asked) -> Iterator[Problem]:
+    """Packing puts single documents into rows; pairs and groups are batched as they are."""
+    if asked.method and asked.get("sample_packing") is True:
         yield conflict(
             "sample_packing",
-            f"`rl: {asked.method}` batches groups, which are not packed",
+            f"`rl: {asked.method}` batches pairs or groups, which are not packed",
             {"sample_packing": False},
         )
 
 
-def every_loss_has_a_weight(config: RunConfig) -> Iterator[Problem]:
-    """The losses of DPO are weighed one by one, and each is named once."""
-    section = config.objective
-    losses, weights = section.loss_types, section.loss_weights
-    if section.method != "dpo":
+def losses_belong_to_dpo(asked: Asked) -> Iterator[Problem]:
+    """The losses of DPO, and one weight for each."""
+    keys = [key for key in ("dpo_loss_type", "dpo_loss_weights") if asked.on(key)]
+    if asked.method != "dpo":
+        for key in keys:
+            yield conflict(key, "is only read with `rl: dpo`", {key: REMOVE})
         return
-    if weights is not None and len(losses) != len(weights):
+    losses, weights = asked.items("dpo_loss_type"), asked.items("dpo_loss_weights")
+    if weights and len(losses) != len(weights):
         yield conflict(
             "dpo_loss_weights",
             f"{len(weights)} weights for {len(losses)} of `dpo_loss_type`",
             {"dpo_loss_weights": REMOVE},
             "give each loss one weight, or take `dpo_loss_weights` out",
         )
-    if len(set(losses)) < len(losses):
-        once = list(dict.fromkeys(losses))
-        edit: dict[str, Any] = {"dpo_loss_type": once, "dpo_loss_weights": REMOVE}
-        fix = "name it once; `dpo_loss_weights`, taken out, would weigh it"
-        yield conflict("dpo_loss_type", "names a loss twice", edit, fix)
-
-
-def smoothing_fits_the_loss(config: RunConfig) -> Iterator[Problem]:
-    """EXO needs a share of wrong labels, and robust DPO less than half of them."""
-    section = config.objective
-    if section.method != "dpo":
-        return
-    if "exo_pair" in section.loss_types and not section.label_smoothing:
-        yield missing(
-            "dpo_label_smoothing",
-            "`dpo_loss_type: exo_pair` is infinite without it",
-            {"dpo_label_smoothing": 0.001},
-        )
-    if "robust" in section.loss_types and section.label_smoothing >= 0.5:
-        yield out_of_range(
-            "dpo_label_smoothing",
-            f"is {section.label_smoothing:g}: `dpo_loss_type: robust` needs less than half",
-            {"dpo_label_smoothing": 0.1},
-        )
-
-
-def divergences_define_the_reward(config: RunConfig) -> Iterator[Problem]:
-    """A divergence stands for the difference of two rewards; other losses are of log ratios."""
-    section = config.objective
-    others = [name for name in section.loss_types if name not in MARGIN_LOSSES]
-    if section.method == "dpo" and section.divergence != "reverse_kl" and others:
-        yield conflict(
-            "dpo_divergence",
-            f"`dpo_loss_type: {others[0]}` is defined for `reverse_kl` alone",
-            {"dpo_divergence": REMOVE},
-        )
-
-
-def weights_are_of_pairs(config: RunConfig) -> Iterator[Problem]:
-    """WPO weighs pairs: losses that pair answers anew, or count tokens, have none to weigh."""
-    section = config.objective
-    others = [name for name in section.loss_types if name in {*SORTED_LOSSES, "sft"}]
-    if section.method == "dpo" and section.use_weighting and others:
-        yield conflict(
-            "dpo_use_weighting",
-            f"weighs pairs, and `dpo_loss_type: {others[0]}` is no sum over them",
-            {"dpo_use_weighting": REMOVE},
-        )
 
 
 def groups_are_whole(asked: Asked) -> Iterator[Problem]:
     """Answers are compared within a group: it has several, and a batch holds whole groups."""
     size = asked.number("trl.num_generations")
-    if asked.method not in ("grpo", "gdpo") or size is None:
+    if asked.method not in _GROUPED or size is None:
         return
     if size < 2:
         yield out_of_range(
@@ -161,12 +112,9 @@ def one_kind_of_reward(asked: Asked) -> Iterator[Problem]:
         )
 
 
-RULES: tuple[Rule | PlainRule, ...] = (
-    PlainRule(("rl", "sample_packing"), groups_are_not_packed),
-    Rule(("rl", "dpo_loss_type", "dpo_loss_weights"), every_loss_has_a_weight),
-    Rule(("rl", "dpo_loss_type", "dpo_label_smoothing"), smoothing_fits_the_loss),
-    Rule(("rl", "dpo_loss_type", "dpo_divergence"), divergences_define_the_reward),
-    Rule(("rl", "dpo_loss_type", "dpo_use_weighting"), weights_are_of_pairs),
+RULES: tuple[PlainRule, ...] = (
+    PlainRule(("rl", "sample_packing"), pairs_are_not_packed),
+    PlainRule(("rl", "dpo_loss_type", "dpo_loss_weights"), losses_belong_to_dpo),
     PlainRule(("rl", "trl", "micro_batch_size", "gradient_accumulation_steps"), groups_are_whole),
     PlainRule(("rl", "trl"), rewards_are_summed_once),
     PlainRule(("rl", "ebft"), energy_has_settings),

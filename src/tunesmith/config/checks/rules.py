@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator
 from tunesmith.config.checks import (
     adapters,
     batch,
-    code,
     combinations,
     data,
     evaluation,
@@ -39,7 +38,6 @@ RULES: tuple[Rule | PlainRule, ...] = (
     *preference.RULES,
     *names.RULES,
     *switches.RULES,
-    *code.RULES,
 )
 
 MACHINE_RULES: tuple[MachineRule, ...] = (*precision.MACHINE_RULES, *switches.MACHINE_RULES)

@@ -33,26 +33,24 @@ def load_format(entry: DatasetEntry, method: str | None = None) -> Format:
     return cast(Format, formats.load(name))
 
 
-def format_modules(entry: DatasetEntry, method: str | None = None) -> tuple[ModuleType, ...]:
+def format_modules(entry: DatasetEntry) -> tuple[ModuleType, ...]:
     """The modules of the entry's type: where its function is written, and where it is found.
 
     Raises:
         ConfigError: as ``load_format``.
     """
-    written = sys.modules[load_format(entry, method).__module__]
-    name = format_name(entry.type, method)
+    written = sys.modules[load_format(entry).__module__]
+    name = format_name(entry.type)
     is_ours = name in registry("formats") or not is_own(name)
     return (written,) if is_ours else (written, own_module(name))
 
 
-def template_need(
-    entry: DatasetEntry, method: str | None = None
-) -> Literal["always", "perhaps", "never"]:
+def template_need(entry: DatasetEntry) -> Literal["always", "perhaps", "never"]:
     """Whether the entry's rows are turns, for a chat template.
 
     What an untyped row or a module of the user's answers with is known only when it is read.
     """
-    name = format_name(entry.type, method)
+    name = format_name(entry.type)
     if name == "untyped" or name not in registry("formats"):
         return "perhaps"
     return "always" if name.startswith(TEMPLATED) else "never"

@@ -54,7 +54,7 @@ def _join_part(joined: Joined, part: Any, place: str, key: str, thinking_key: st
         raise RowError(place, f"the part is {kind_of(part)}, not an object", _PART)
     kind = part.get("type", "text")
     if kind == "tool_call":
-        joined.calls.append(_call_of(decode(part.get("value"), f"{place}.value")))
+        joined.calls.append(decode(part.get("value"), f"{place}.value"))
         return
     if kind in _REASONING:
         key = thinking_key
@@ -74,13 +74,6 @@ def _join_part(joined: Joined, part: Any, place: str, key: str, thinking_key: st
     if text:
         weight = 1.0 if weight is None else weight
         joined.spans.append(FieldSpan(key, len(before), len(before) + len(text), weight))
-
-
-def _call_of(value: Any) -> Any:
-    """A call in the form that every template reads: bare ones, as parts have them, under a key."""
-    if isinstance(value, Mapping) and "name" in value and "function" not in value:
-        return {"type": "function", "function": value}
-    return value
 
 
 def wish_of(part: Mapping[str, Any], place: str) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +11,10 @@ import torch
 from torch import Tensor
 
 from tunesmith.checkpoint.weights import ADAPTER, read_weights, same_tensor
-from tunesmith.config.flat import to_flat
 from tunesmith.data.collate import collate
 from tunesmith.errors import ProbeError
-from tunesmith.models.host_footprint import REHEARSED_BYTES
-from tunesmith.models.state import saved_tensors, trainable_state
-from tunesmith.runs.preflight.probe import Subject
-from tunesmith.runs.preflight.settings import keys_for, left_to_experts
+from tunesmith.models.state import saved_name, trainable_state
+from tunesmith.runs.preflight.probe import REHEARSED_BYTES, Subject
 
 ROWS = 4
 TOKENS = 128
@@ -35,10 +31,7 @@ def probe_coverage(subject: Subject) -> str:
     with nudged(list(parameters.values())):
         _backward(subject)
         still = [name for name, p in parameters.items() if p.grad is None or not p.grad.any()]
-    # An expert that no token of a few rows was sent to has none; everything else must.
-    idle = [name for name in still if _EXPERT in name]
-    still = [name for name in still if _EXPERT not in name]
-    if still:
+    if still and not subject.plan.architecture.n_experts:
         raise ProbeError(
             f"{len(still)} of {len(parameters)} trained parameters get no gradient: {still[0]}",
             hint="leave the module out of lora_target_modules, or report the model",
@@ -46,40 +39,8 @@ def probe_coverage(subject: Subject) -> str:
         )
     how = _find_again(subject, parameters)
     count = sum(parameter.numel() for parameter in parameters.values())
-    aside = f", {len(idle)} idle experts aside" if idle else ""
-    told = f"{len(parameters)} tensors ({count:,} numbers) get a gradient{aside} and {how}"
-    out = _left_out(subject)
-    return f"{told}; FROZEN although asked for: {', '.join(out)}" if out else told
-
-
-_EXPERT = ".experts."
-
-
-def _left_out(subject: Subject) -> list[str]:
-    """The names of weights that stand still although linear layers like them were to train.
-
-    Experts that transformers keeps in one tensor are no linear layers, and where peft adapts them
-    it passes over linear layers of the same name. Each kind comes once, layers' numbers left out.
-    """
-    asked = to_flat(subject.plan.config, all=True)
-    if asked["adapter"] is None or not subject.plan.architecture.n_experts:
-        return []
-    model = subject.run.policy.model
-    names = {
-        name
-        for name in left_to_experts(model)
-        if any(keys_for(model, name, model.get_submodule(name), asked))
-    }
-    if asked["lora_target_linear"] or asked["lora_target_modules"] == "all-linear":
-        names |= {
-            name
-            for name, parameter in model.named_parameters()
-            if _EXPERT in name
-            and parameter.dim() == len(("expert", "out", "in"))
-            and ".lora_" not in name
-            and ".base_layer." not in name
-        }
-    return sorted({re.sub(r"\.\d+\.", ".*.", name) for name in names})
+    idle = f", {len(still)} idle experts aside" if still else ""
+    return f"{len(parameters)} tensors ({count:,} numbers) get a gradient{idle} and {how}"
 
 
 @contextmanager
@@ -114,13 +75,10 @@ def _backward(subject: Subject) -> None:
 
 def _find_again(subject: Subject, parameters: dict[str, Tensor]) -> str:
     """Save as a checkpoint would, read back, and compare every trained tensor bit by bit."""
-    policy = subject.run.policy
+    saved = {saved_name(subject.run.policy, name): p for name, p in parameters.items()}
     if subject.files.n_bytes() > REHEARSED_BYTES:
-        shapes = {name: torch.empty_like(p, device="meta") for name, p in parameters.items()}
-        named = set(saved_tensors(policy, shapes))
-        _require(subject, named, {name for name, _ in subject.files.tensors()})
+        _require(subject, set(saved), {name for name, _ in subject.files.tensors()})
         return "have a name in the checkpoint (too large to rehearse a save)"
-    saved = saved_tensors(policy, parameters)
     with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
         subject.files.write(Path(folder))
         again = dict(read_weights(Path(folder), subject.files.stem))

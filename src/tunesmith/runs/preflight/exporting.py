@@ -1,4 +1,4 @@
-"""The export is rehearsed: what would be written, and merged, is loaded by others and compared."""
+"""The export is rehearsed: what would be written is loaded by others and compared."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ import torch
 from torch import Tensor
 
 from tunesmith.checkpoint.finished import RECORD
-from tunesmith.checkpoint.weights import ADAPTER
 from tunesmith.errors import ProbeError, RunError
 from tunesmith.export.compare import make_prompts
 from tunesmith.export.final import Export, export
-from tunesmith.export.merge import merge
-from tunesmith.models.host_footprint import REHEARSED_BYTES
 from tunesmith.models.state import trainable_state
 from tunesmith.runs.preflight.coverage import nudged
-from tunesmith.runs.preflight.probe import Subject
+from tunesmith.runs.preflight.probe import REHEARSED_BYTES, Subject
 
 PROMPTS = 2
 
@@ -57,20 +54,12 @@ def probe_export(subject: Subject) -> str:
             card="",
         )
         try:
-            gap = _gap_of(export(job))
-            told = f"written, loaded by transformers and compared: logits differ by {gap:.2g}"
-            if subject.files.stem == ADAPTER:
-                gap = _gap_of(merge(job.output_dir, base=str(subject.base.path)))
-                told += f", merged by {gap:.2g}"
+            proof = json.loads((export(job) / RECORD).read_text(encoding="utf-8"))["proof"]
         except RunError as error:
             raise ProbeError(error.message, hint=error.hint, where=error.where) from error
-    return told
-
-
-def _gap_of(folder: Path) -> float:
-    """The distance that the folder's own proof found."""
-    proof = json.loads((folder / RECORD).read_text(encoding="utf-8"))["proof"]
-    return float(proof["logit_gap"])
+    return (
+        f"written, loaded by transformers and compared: logits differ by {proof['logit_gap']:.2g}"
+    )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tunesmith.data.batch import Batch
 from tunesmith.data.collate import collate
-from tunesmith.data.samples import TrainedSample
+from tunesmith.data.samples import TokenSample
 from tunesmith.errors import ProbeError
 from tunesmith.models.state import trainable_state
 from tunesmith.runs.preflight.coverage import nudged
@@ -32,12 +32,12 @@ def probe_invariance(subject: Subject) -> str:
     """
     rows = subject.excerpts(ROWS, _room(subject))
     with nudged(list(trainable_state(subject.run.policy).values())):
-        loss, gradient = measure(subject, rows, [_batch(rows)])
+        loss, gradient = _measure(subject, rows, [_batch(rows)])
         gaps = {
-            name: _gap(measure(subject, rows, batches), (loss, gradient))
+            name: _gap(_measure(subject, rows, batches), (loss, gradient))
             for name, batches in _layouts(rows).items()
         }
-    allowed_loss, allowed_gradient = allowed_gaps(subject)
+    allowed_loss, allowed_gradient = _allowed(subject)
     for name, (of_loss, of_gradient) in gaps.items():
         if not (of_loss <= allowed_loss and of_gradient <= allowed_gradient):
             raise ProbeError(
@@ -50,7 +50,7 @@ def probe_invariance(subject: Subject) -> str:
     return f"{', '.join(gaps)}: the same loss, the same gradient up to {furthest:.1g} of its norm"
 
 
-def allowed_gaps(subject: Subject) -> tuple[float, float]:
+def _allowed(subject: Subject) -> tuple[float, float]:
     """Products in int8 round each row by its own largest number: as coarse as bfloat16."""
     coarse = subject.plan.config.quant.load_in_8bit
     return TOLERANCES["bfloat16" if coarse else subject.plan.compute_dtype.value]
@@ -62,7 +62,7 @@ def _room(subject: Subject) -> int:
     return min(TOKENS, plan.sequence_len.value * plan.micro_batch.value // (ROWS + 1))
 
 
-def _layouts(rows: Sequence[TrainedSample]) -> dict[str, list[Batch]]:
+def _layouts(rows: Sequence[TokenSample]) -> dict[str, list[Batch]]:
     """Beside all rows in one micro-batch: padded, in another order, and one micro-batch a row."""
     n_tokens = sum(map(len, rows))
     return {
@@ -72,12 +72,12 @@ def _layouts(rows: Sequence[TrainedSample]) -> dict[str, list[Batch]]:
     }
 
 
-def _batch(rows: Sequence[TrainedSample], number: int = 0, *, pad_to: int | None = None) -> Batch:
+def _batch(rows: Sequence[TokenSample], number: int = 0, *, pad_to: int | None = None) -> Batch:
     return collate(rows, index=(0, number), capacity=TOKENS, pad_to=pad_to)
 
 
-def measure(
-    subject: Subject, rows: Sequence[TrainedSample], batches: list[Batch]
+def _measure(
+    subject: Subject, rows: Sequence[TokenSample], batches: list[Batch]
 ) -> tuple[float, list[Tensor]]:
     """The loss and all gradients, dropout off."""
     run = subject.run

@@ -7,9 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tunesmith.config.flat import to_flat
 from tunesmith.data.collate import collate
-from tunesmith.data.samples import TokenSample, TrainedSample, with_documents
+from tunesmith.data.samples import TokenSample
 from tunesmith.errors import ProbeError
 from tunesmith.models.policy import Want
 from tunesmith.models.state import trainable_state
@@ -22,11 +21,6 @@ TOKENS = 96
 MOE_TOLERANCE = 1e-2
 """Experts batch tokens of all documents, so that rounding may differ, and nothing more."""
 
-INT8_TOLERANCE = 0.3
-"""Products in int8 choose the columns that they leave in 16 bits from all rows of a batch.
-
-Of tiny models that moved a neighbour by 0.08 of its size; an attention without bounds by 4."""
-
 
 def probe_isolation(subject: Subject) -> str:
     """What an intervention shows: A becomes A' of the same length, and B must stay bit-equal.
@@ -35,13 +29,12 @@ def probe_isolation(subject: Subject) -> str:
         ProbeError: B moved.
     """
     one, two = _two_documents(subject)
-    other = _silent(one, subject.plan.architecture.vocab)
+    other = TokenSample(_changed(one.input_ids, subject.plan.architecture.vocab), (), "")
     before = _hidden_of_second(subject, one, two)
     after = _hidden_of_second(subject, other, two)
-    size = max(1.0, float(before.float().square().mean().sqrt()))
     moved = float((before.float() - after.float()).abs().max())
-    tolerance, why = _tolerance(subject)
-    if moved > tolerance * size or not torch.isfinite(after).all():
+    tolerance = MOE_TOLERANCE if subject.plan.architecture.n_experts else 0.0
+    if moved > tolerance or not torch.isfinite(after).all():
         raise ProbeError(
             f"packed documents see each other: changing {one.source} moved {two.source} "
             f"by {moved:.2g} in {subject.plan.architecture.class_name}",
@@ -49,23 +42,12 @@ def probe_isolation(subject: Subject) -> str:
             where=subject.plan.attention.value,
         )
     _gradient_stays(subject, (one, other, two), tolerance)
-    exact = "not by a bit" if moved == 0 else f"by {moved:.1g} at most, from {why}"
+    exact = "not by a bit" if moved == 0 else f"by {moved:.1g} at most, from its experts' rounding"
     return f"changing one document moves its neighbour and its gradient {exact}"
 
 
-def _tolerance(subject: Subject) -> tuple[float, str]:
-    """What one document may move its neighbour by, as a share of its size, and from what."""
-    if to_flat(subject.plan.config, all=True)["load_in_8bit"]:
-        return INT8_TOLERANCE, "what products in int8 share"
-    if subject.plan.architecture.n_experts:
-        return MOE_TOLERANCE, "its experts' rounding"
-    return 0.0, "nothing"
-
-
 def _gradient_stays(
-    subject: Subject,
-    documents: tuple[TrainedSample, TrainedSample, TrainedSample],
-    tolerance: float,
+    subject: Subject, documents: tuple[TokenSample, TokenSample, TokenSample], tolerance: float
 ) -> None:
     """Raise unless the gradient of the second document's loss is the same behind either first."""
     one, other, two = documents
@@ -84,14 +66,15 @@ def _gradient_stays(
 
 
 def _gradient_of_second(
-    subject: Subject, first: TrainedSample, second: TrainedSample
+    subject: Subject, first: TokenSample, second: TokenSample
 ) -> dict[str, Tensor]:
     """The gradients when the second document alone trains."""
     run = subject.run
     run.policy.eval()
     run.policy.zero_grad(set_to_none=True)
+    silent = TokenSample(first.input_ids, (), first.source)
     capacity = max(len(first), len(second))
-    rows = [_silent(first), second]
+    rows = [silent, second]
     run.forward_backward([collate(rows, index=(0, 0), capacity=capacity)], subject.totals(rows))
     return {
         name: parameter.grad.detach().clone()
@@ -100,21 +83,10 @@ def _gradient_of_second(
     }
 
 
-def _two_documents(subject: Subject) -> tuple[TrainedSample, TrainedSample]:
+def _two_documents(subject: Subject) -> tuple[TokenSample, TokenSample]:
     """Two rows of the data, or one row twice where there is only one; the second one trains."""
     (first,) = subject.samples(1)
     return excerpt(first, TOKENS), subject.excerpts(2, TOKENS)[-1]
-
-
-def _silent(sample: TrainedSample, other_of: int = 0) -> TrainedSample:
-    """The sample with nothing that trains; with other tokens of so many where that is not 0."""
-    documents = [
-        TokenSample(
-            _changed(one.input_ids, other_of) if other_of else one.input_ids, (), one.source
-        )
-        for one in sample.documents
-    ]
-    return with_documents(sample, documents)
 
 
 def _changed(ids: NDArray[np.int32], vocab: int) -> NDArray[np.int32]:
@@ -122,7 +94,7 @@ def _changed(ids: NDArray[np.int32], vocab: int) -> NDArray[np.int32]:
     return ((ids.astype(np.int64) + 1 + vocab // 3) % vocab).astype(np.int32)
 
 
-def _hidden_of_second(subject: Subject, first: TrainedSample, second: TrainedSample) -> Tensor:
+def _hidden_of_second(subject: Subject, first: TokenSample, second: TokenSample) -> Tensor:
     """What the policy makes of the second document behind the first, [tokens, hidden]."""
     run = subject.run
     capacity = max(len(first), len(second))

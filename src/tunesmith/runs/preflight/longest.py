@@ -7,19 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from tunesmith.checkpoint.weights import n_bytes
 from tunesmith.data.batch import Batch
 from tunesmith.data.cache import PreparedSplit
-from tunesmith.data.samples import TrainedSample
-from tunesmith.data.stream import OrderSettings, collate_rows
+from tunesmith.data.collate import collate
+from tunesmith.data.samples import TokenSample
+from tunesmith.data.stream import OrderSettings
 from tunesmith.engine.report import peak_memory_bytes
-from tunesmith.engine.run import Run
 from tunesmith.errors import ExitCode, ProbeError
-from tunesmith.runs.memory import GIB
 from tunesmith.runs.preflight.probe import Subject
-
-AT_START = peak_memory_bytes()
-"""What the process held before there was a model: this is imported with the libraries."""
 
 
 def probe_longest(subject: Subject) -> str:
@@ -34,9 +29,7 @@ def probe_longest(subject: Subject) -> str:
     try:
         run.policy.train()
         batch = _batch(rows, subject.plan.train_order)
-        moments = _unmade_state(run)  # lies there from the first step on
         run.forward_backward([batch], subject.totals(rows))
-        del moments
         run.policy.zero_grad(set_to_none=True)
         if held_out is not None:
             _evaluate(subject, _largest(held_out, subject.plan.held_out_order))
@@ -47,22 +40,16 @@ def probe_longest(subject: Subject) -> str:
             raise
         raise _too_large(subject, rows) from error
     longest = max(map(len, rows))
-    return f"{batch.n_tokens:,} tokens at once, the longest row {longest:,}: {_told(subject)}"
+    return (
+        f"{batch.n_tokens:,} tokens at once, the longest row {longest:,}: "
+        f"{peak_memory_bytes() / 2**30:.1f} GiB at most"
+    )
 
 
-def _told(subject: Subject) -> str:
-    """The peak so far, beside what the plan expected of the same memory."""
-    planned = f"the plan expects {subject.plan.memory_gib.value:.2f}"
-    peak = peak_memory_bytes()
-    if subject.run.device.type == "cpu":
-        return f"{(peak - AT_START) / GIB:.2f} GiB at most beyond the libraries, {planned}"
-    return f"{peak / GIB:.2f} GiB at most, {planned} with what the device's libraries take"
-
-
-def _largest(split: PreparedSplit, order: OrderSettings) -> list[TrainedSample]:
+def _largest(split: PreparedSplit, order: OrderSettings) -> list[TokenSample]:
     """The longest rows that fill a micro-batch; the longest first."""
     room = order.capacity * order.micro_batch
-    chosen: list[TrainedSample] = []
+    chosen: list[TokenSample] = []
     for row in np.argsort(split.lengths, kind="stable")[::-1].tolist():
         if not order.packed and len(chosen) == order.micro_batch:
             break
@@ -72,18 +59,13 @@ def _largest(split: PreparedSplit, order: OrderSettings) -> list[TrainedSample]:
     return chosen
 
 
-def _unmade_state(run: Run) -> torch.Tensor:
-    """Memory of the size of the optimizer's state, so far as that is not there yet."""
-    made = sum(map(n_bytes, run.optimizer.state_tensors().values()))
-    missing = max(0, run.optimizer.expected_bytes() - made)
-    return torch.empty(missing, dtype=torch.uint8, device=run.device)
+def _batch(rows: Sequence[TokenSample], order: OrderSettings) -> Batch:
+    return collate(
+        rows, index=(0, 0), capacity=order.capacity, pad_to=order.pad_to, pad_id=order.pad_id
+    )
 
 
-def _batch(rows: Sequence[TrainedSample], order: OrderSettings) -> Batch:
-    return collate_rows(rows, (0, 0), order)
-
-
-def _evaluate(subject: Subject, rows: Sequence[TrainedSample]) -> None:
+def _evaluate(subject: Subject, rows: Sequence[TokenSample]) -> None:
     run = subject.run
     run.policy.eval()
     with torch.no_grad():
@@ -91,7 +73,7 @@ def _evaluate(subject: Subject, rows: Sequence[TrainedSample]) -> None:
         run.objective.loss(run.policy, batch.to(run.device))
 
 
-def _too_large(subject: Subject, rows: Sequence[TrainedSample]) -> ProbeError:
+def _too_large(subject: Subject, rows: Sequence[TokenSample]) -> ProbeError:
     longest = rows[0]
     return ProbeError(
         f"the largest micro-batch does not fit into memory: {sum(map(len, rows)):,} tokens, the "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -15,13 +15,16 @@ from tunesmith.checkpoint.weights import ModelFiles
 from tunesmith.data.cache import PreparedSplit
 from tunesmith.data.ledger import Ledger
 from tunesmith.data.records import RowError
-from tunesmith.data.samples import StepSample, TokenSample, TrainedSample, with_documents
+from tunesmith.data.samples import TokenSample
 from tunesmith.data.stream import MapStream
 from tunesmith.data.templates import ChatTemplate
 from tunesmith.engine.run import Run
 from tunesmith.errors import ProbeError
 from tunesmith.models.source import LocatedModel
 from tunesmith.runs.plan import RunPlan
+
+REHEARSED_BYTES = 2_000_000_000
+"""Larger weights or states are not written and read back: it would take minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,6 @@ class Subject:
     format of the run writes one (segments without special tokens, ends that are left untrained).
     ``template`` is saved with the model, None without a chat template; ``base`` is what was loaded,
     None where a module was handed in. ``given`` rows in memory stand for the first data set.
-    ``resumed`` where the weights are a checkpoint's. ``once_passed`` is done when all probes have
-    passed and training follows.
     """
 
     run: Run
@@ -50,11 +51,8 @@ class Subject:
     template: ChatTemplate | None
     base: LocatedModel | None
     given: Sequence[Mapping[str, Any] | RowError] | None = None
-    resumed: bool = False
-    trains: bool = False
-    once_passed: list[Callable[[], None]] = field(default_factory=list)
 
-    def totals(self, rows: Iterable[TrainedSample]) -> dict[str, float]:
+    def totals(self, rows: Iterable[TokenSample]) -> dict[str, float]:
         """The named weights of the rows together."""
         totals: dict[str, float] = {}
         for sample in rows:
@@ -62,19 +60,19 @@ class Subject:
                 totals[name] = totals.get(name, 0.0) + weight
         return totals
 
-    def samples(self, limit: int) -> Iterator[TrainedSample]:
+    def samples(self, limit: int) -> Iterator[TokenSample]:
         """The first ``limit`` rows of the first epoch, in training order."""
         for row in self.stream.plan_of(0).members[:limit].tolist():
             yield self.train[row]
 
-    def excerpts(self, limit: int, n_tokens: int) -> list[TrainedSample]:
-        """At most ``n_tokens`` of a document of the first ``limit`` rows in which something trains.
+    def excerpts(self, limit: int, n_tokens: int) -> list[TokenSample]:
+        """At most ``n_tokens`` of each of the first ``limit`` rows in which something trains.
 
         Raises:
             ProbeError: no row trains anything.
         """
         rows = self.samples(len(self.train))
-        found = list(islice((excerpt(row, n_tokens) for row in rows if row.n_trained), limit))
+        found = list(islice((excerpt(row, n_tokens) for row in rows if row.runs), limit))
         if not found:
             raise ProbeError(
                 "no row trains anything",
@@ -96,15 +94,6 @@ class Finding:
     seconds: float
     skipped: bool = False
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, for ``plan.json`` and ``check --json``."""
-        return {
-            "name": self.name,
-            "seen": self.seen,
-            "seconds": round(self.seconds, 3),
-            "skipped": self.skipped,
-        }
-
 
 @contextmanager
 def no_trace(run: Run) -> Iterator[None]:
@@ -123,24 +112,11 @@ def no_trace(run: Run) -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda)
 
 
-def excerpt(sample: TrainedSample, n_tokens: int) -> TrainedSample:
-    """At most ``n_tokens`` of each document around where it begins to train, with their weights.
+def excerpt(sample: TokenSample, n_tokens: int) -> TokenSample:
+    """At most ``n_tokens`` of a sample around where it begins to train, with their weights.
 
-    A long prompt loses its beginning: cut at the end, it would lose its answer. Steps are judged
-    all along, so that a solution loses its end.
+    A long prompt loses its beginning: cut at the end, it would lose its answer.
     """
-    if isinstance(sample, StepSample):
-        return with_documents(sample, [_head(sample, n_tokens)])
-    return with_documents(sample, [_excerpt(one, n_tokens) for one in sample.documents])
-
-
-def _head(sample: StepSample, n_tokens: int) -> TokenSample:
-    """The beginning with one end of a step at least."""
-    n_tokens = max(n_tokens, sample.ends[0][0] + 1) if sample.ends else n_tokens
-    return TokenSample(sample.input_ids[:n_tokens], (), sample.source)
-
-
-def _excerpt(sample: TokenSample, n_tokens: int) -> TokenSample:
     first = sample.runs[0][0] if sample.runs else 0
     start = min(max(0, first - n_tokens // 2), max(0, len(sample) - n_tokens))
     end = start + n_tokens

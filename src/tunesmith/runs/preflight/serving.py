@@ -2,93 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
 
-from tunesmith.data.records import Conversation, Segments, Text, TokenRecord
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from tunesmith.data.formats.load import load_format
+from tunesmith.data.formats.options import FormatOptions
+from tunesmith.data.records import Conversation, RowError, Source
+from tunesmith.data.render import Renderer
+from tunesmith.data.sources import given_rows, locate, open_rows
 from tunesmith.errors import ProbeError
+from tunesmith.models.tokenizer import save_tokenizer
 from tunesmith.runs.preflight.probe import Subject
-from tunesmith.runs.preflight.served import Served, serving
-from tunesmith.runs.preflight.source_rows import SourceRow, source_rows
+from tunesmith.runs.prepare import keep_tokenizer, render_settings
 
 ROWS = 8
-"""Of each data set."""
+"""Of each data set of turns."""
 
 _CLOCK = "strftime_now"
 
 
 def probe_serving(subject: Subject) -> str:
-    """How many rows the saved tokenizer and template render to the ids that are trained.
+    """How many conversations the saved tokenizer and template render to the ids that are trained.
 
     Raises:
         ProbeError: one renders otherwise; names the row, and where the ids part.
     """
-    n_equal = n_opened = 0
-    clock = subject.template is not None and _CLOCK in subject.template.text
-    with serving(subject) as served:
-        for row in source_rows(subject, ROWS):
-            if not isinstance(row.record, Conversation):
-                n_opened += _opens_as_served(served, row)
-            elif row.settings.template == subject.template and not clock:
-                for sample in row.samples():
-                    _compare(served, row.record, (sample.input_ids.tolist(), str(row.source)))
-                    n_equal += 1
-    told = [f"{n_equal} samples have the ids that the saved tokenizer and template give"]
-    if clock:
-        told = ["turns are not compared: the template writes the day on which it is rendered"]
-    if n_opened:
-        told = [*(told if n_equal or clock else []), f"{n_opened} rows open as the tokenizer does"]
-    return "; ".join(told)
+    if subject.template is None:
+        return "no data set of this run uses a chat template"
+    if _CLOCK in subject.template.text:
+        return "not compared: the template writes the day on which it is rendered"
+    n_equal = 0
+    with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
+        save_tokenizer(subject.tokenizer, Path(folder), subject.template.text)
+        served = AutoTokenizer.from_pretrained(folder)
+        for renderer, source, record in _conversations(subject):
+            for sample in renderer.render(record, source).samples:
+                _compare(subject, served, record, (sample.input_ids.tolist(), str(source)))
+                n_equal += 1
+    return f"{n_equal} samples have the ids that the saved tokenizer and template give"
 
 
-def _opens_as_served(served: Served, row: SourceRow) -> int:
-    """1 where a text begins as the tokenizer begins it for a server; 0 where it opens nothing."""
-    opening = _opening(served)
-    text = _first_text(row.record)
-    if text is None or not opening:
-        return 0
-    expected = list(served.tokenizer(text)["input_ids"])[: 2 * len(opening)]
-    for sample in row.samples()[:1]:
-        ids = sample.input_ids[: len(expected)].tolist()
-        if ids != expected:
-            raise ProbeError(
-                f"{row.source} begins with {served.tokenizer.decode(ids)!r}, a server begins it "
-                f"with {served.tokenizer.decode(expected)!r}",
-                hint="look at special_tokens.bos_token, and report it",
-                where=str(row.source),
-            )
-    return 1
+def _conversations(subject: Subject) -> Iterator[tuple[Renderer, Source, Conversation]]:
+    """The first rows of each data set that is rendered by the template that is saved."""
+    config, tokenizer = subject.plan.config, subject.tokenizer
+    kept = keep_tokenizer(tokenizer)
+    for number, entry in enumerate(config.data.datasets):
+        settings = render_settings(config, entry, tokenizer, kept)
+        if settings.template != subject.template:
+            continue
+        read, options = load_format(entry), FormatOptions.of(entry, config.data)
+        renderer = Renderer(settings)
+        is_given = number == 0 and subject.given is not None
+        location = given_rows(subject.given or ()) if is_given else locate(entry, config.batch.seed)
+        for source, row in islice(open_rows(entry, number, location), ROWS):
+            if isinstance(row, RowError):
+                continue  # preparation has refused or dropped it by name
+            record = read(row, options)
+            if isinstance(record, Conversation):
+                yield renderer, source, record
 
 
-def _first_text(record: TokenRecord) -> str | None:
-    """The text that a row without turns begins with; None where nothing is put before it."""
-    if isinstance(record, Text):
-        return record.text
-    if isinstance(record, Segments) and record.special_tokens and record.pieces:
-        return record.pieces[0].text
-    return None
-
-
-def _opening(served: Served) -> list[int]:
-    """The ids that the tokenizer puts before a text."""
-    whole = list(served.tokenizer("a")["input_ids"])
-    bare = list(served.tokenizer("a", add_special_tokens=False)["input_ids"])
-    starts = (at for at in range(len(whole)) if whole[at : at + len(bare)] == bare)
-    return whole[: next(starts, 0)]
-
-
-def _compare(served: Served, record: Conversation, sample: tuple[Sequence[int], str]) -> None:
+def _compare(
+    subject: Subject,
+    served: PreTrainedTokenizerBase,
+    record: Conversation,
+    sample: tuple[Sequence[int], str],
+) -> None:
     """Raise unless the sample is what the whole conversation, or its beginning, renders to."""
-    ids, source = list(sample[0]), sample[1]
-    if served.n_turns(record, ids) is not None:
-        return
-    closest = served.turns(record, len(record.messages)) or []
+    ids, source = sample
+    closest: Sequence[int] = ()
+    for length in range(len(record.messages), 0, -1):
+        rendered = _rendered(subject, served, record, length)
+        if rendered == list(ids):
+            return
+        closest = closest or rendered
     at = next((i for i, (a, b) in enumerate(zip(ids, closest, strict=False)) if a != b), None)
     at = min(len(ids), len(closest)) if at is None else at
-    decode = served.tokenizer.decode
     raise ProbeError(
         f"{source} is trained with other ids than a server makes of it: from token {at} on "
-        f"{decode(ids[at : at + 8])!r} is trained, {decode(closest[at : at + 8])!r} is served",
+        f"{served.decode(ids[at : at + 8])!r} is trained, {served.decode(closest[at : at + 8])!r} "
+        "is served",
         hint="look at chat_template and special_tokens; the model would be asked in another way "
         "than it was taught",
         where=source,
     )
+
+
+def _rendered(
+    subject: Subject, served: PreTrainedTokenizerBase, record: Conversation, length: int
+) -> list[int]:
+    """The ids of the first turns, as a server renders them."""
+    variables = {**(subject.plan.config.tokenizer.chat_template_kwargs or {}), **record.variables}
+    text = served.apply_chat_template(
+        [dict(message.fields) for message in record.messages[:length]],
+        tools=[dict(tool) for tool in record.tools] or None,
+        tokenize=False,
+        **variables,
+    )
+    return list(served(text, add_special_tokens=False)["input_ids"])

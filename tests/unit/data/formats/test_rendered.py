@@ -11,10 +11,9 @@ from tokenizers import Tokenizer
 
 from tests.unit.data import toys
 from tests.unit.data.formats import examples
-from tunesmith.data.compared import samples_of
-from tunesmith.data.fitted import fit_sample
+from tunesmith.data.compared import fit_pair, samples_of
 from tunesmith.data.formats.load import load_format
-from tunesmith.data.overlong import LengthRule, Loss
+from tunesmith.data.overlong import LengthRule
 from tunesmith.data.records import (
     Drawn,
     Preference,
@@ -285,17 +284,12 @@ def test_a_pair_is_as_long_as_its_longer_branch(made: Renderer) -> None:
     pair = one(made, read("dpo", prompt="12345", chosen="678", rejected="6"))
     assert isinstance(pair, PairSample)
     assert (len(pair.chosen), len(pair.rejected)) == (9, 7)
-    assert fit_sample(pair, LengthRule(9, 2, "drop")) == ((pair,), [])
-    assert fit_sample(pair, LengthRule(8, 2, "drop")) == (
-        (),
-        [Loss("longer than sequence_len (8)", 16)],
-    )
-    with pytest.raises(RowError, match="has 9 tokens with its prompt, more than sequence_len"):
-        fit_sample(pair, LengthRule(8, 2, "error"))
-    (cut,), losses = fit_sample(pair, LengthRule(6, 2, "truncate"))
-    assert [loss.tokens for loss in losses] == [3, 1]
-    assert isinstance(cut, PairSample)
+    assert fit_pair(pair, LengthRule(9, 2, "drop")) is pair
+    assert fit_pair(pair, LengthRule(8, 2, "drop")) is None
+    with pytest.raises(RowError, match="has 9 tokens, more than sequence_len"):
+        fit_pair(pair, LengthRule(8, 2, "error"))
+    cut = fit_pair(pair, LengthRule(6, 2, "truncate"))
+    assert cut is not None
     assert cut.chosen.input_ids.tolist() == pair.chosen.input_ids.tolist()[:6]
     assert (cut.chosen.runs, cut.rejected.runs) == (((5, 6, 1.0),), ((5, 6, 1.0),))
-    with pytest.raises(RowError, match="its prompt alone has 5 tokens, sequence_len is 5"):
-        fit_sample(pair, LengthRule(5, 2, "truncate"))
+    assert fit_pair(pair, LengthRule(5, 2, "truncate")) is None

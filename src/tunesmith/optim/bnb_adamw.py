@@ -1,4 +1,4 @@
-"""Optimizers of bitsandbytes with 8- or 32-bit moments, where that package is installed."""
+"""AdamW of bitsandbytes with 8- or 32-bit moments, where that package is installed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 
 
 @cache
-def bnb_class(name: str) -> type[torch.optim.Optimizer]:
-    """The class of ``bitsandbytes.optim``, except that moments of embeddings always have 32 bits.
+def bnb_adamw_class() -> type[torch.optim.Optimizer]:
+    """AdamW of bitsandbytes, except that the moments of embeddings always have 32 bits.
 
     transformers' Trainer does the same, through bitsandbytes' registry of exceptions. That one is
     kept for the whole process by ``id()`` of the parameter and outlives the optimizer; here the
@@ -18,9 +18,7 @@ def bnb_class(name: str) -> type[torch.optim.Optimizer]:
     """
     import bitsandbytes
 
-    kind: Any = getattr(bitsandbytes.optim, name)
-
-    class Wide(kind):  # type: ignore[misc]
+    class BnbAdamW(bitsandbytes.optim.AdamW):  # type: ignore[misc]
         """Reads ``is_embedding`` of each group."""
 
         def get_config(self, gindex: int, pindex: int, group: dict[str, Any]) -> dict[str, Any]:
@@ -28,5 +26,4 @@ def bnb_class(name: str) -> type[torch.optim.Optimizer]:
             config: dict[str, Any] = super().get_config(gindex, pindex, group)
             return config | ({"optim_bits": 32} if group["is_embedding"] else {})
 
-    Wide.__name__ = f"Bnb{name}"
-    return Wide
+    return BnbAdamW

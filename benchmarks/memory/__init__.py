@@ -1,1 +1,0 @@
-"""What a run takes of memory and time, beside what its plan said before."""
