@@ -12,7 +12,7 @@ from tunesmith.data.broken import BrokenRows
 from tunesmith.data.formats.load import load_format
 from tunesmith.data.formats.options import FormatOptions
 from tunesmith.data.jsonrow import Row
-from tunesmith.data.masking import ROLE_ALIASES
+from tunesmith.data.masking import template_roles
 from tunesmith.data.overlong import LengthRule, fit
 from tunesmith.data.records import Conversation, RowError, Source, TokenRecord
 from tunesmith.data.render import RenderedRow, RenderSettings
@@ -197,11 +197,10 @@ class SetBuild:
         Raises:
             DataError: with the roles that there are.
         """
-        wanted, roles = self._dataset.entry.roles_to_train, self._dataset.settings.roles
-        own = {name: role for role, names in roles.items() for name in names}
-        aliases = {**ROLE_ALIASES, **own}
-        meant = {aliases.get(role, role) for role in wanted or ()}
-        if not self._roles or not wanted or self._roles & meant:
+        wanted = self._dataset.entry.roles_to_train
+        if not self._roles or not wanted:
+            return
+        if self._roles & template_roles(wanted, self._dataset.settings.aliases):
             return
         asked = " or ".join(f"`{role}`" for role in wanted)
         raise DataError(

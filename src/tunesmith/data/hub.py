@@ -104,7 +104,7 @@ def open_saved(path: Path, slices: tuple[Slice, ...]) -> SavedRows:
     if isinstance(loaded, DatasetDict):
         return _choose(str(path), loaded, slices)
     names = ("train", str(loaded.split or "train"), split_word(Path(path.name)) or "train")
-    splits = dict.fromkeys(dict.fromkeys(names), loaded)
+    splits = dict.fromkeys(names, loaded)
     return _choose(str(path), splits, slices)
 
 

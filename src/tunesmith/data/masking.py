@@ -5,7 +5,7 @@ Template text inside a turn's body (see ``turns``) trains; headers never do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tunesmith.data.origin import UNKNOWN, Tracked, plain, spans_of
@@ -35,6 +35,12 @@ class Mask:
     lints: tuple[Lint, ...]
 
 
+def template_roles(roles: Iterable[str], aliases: Mapping[str, str]) -> set[str]:
+    """What the template calls these roles; ``aliases`` are the data set's own names for some."""
+    names = {**ROLE_ALIASES, **aliases}
+    return {names.get(role, role) for role in roles}
+
+
 class Masker:
     """Finds the turns of rendered conversations and decides what of them trains."""
 
@@ -47,8 +53,7 @@ class Masker:
         last_only: bool = False,
         thinking_key: str = "reasoning_content",
     ) -> None:
-        names = {**ROLE_ALIASES, **(aliases or {})}
-        self._roles = None if roles is None else {names.get(role, role) for role in roles}
+        self._roles = None if roles is None else template_roles(roles, aliases or {})
         self._stops = stops
         self._last_only = last_only
         self._thinking_key = thinking_key

@@ -85,6 +85,11 @@ class RenderSettings:
     now: str = "2024-07-26T00:00:00"
 
     @property
+    def aliases(self) -> dict[str, str]:
+        """The template's role for each of the data set's own names."""
+        return {name: role for role, names in self.roles.items() for name in names}
+
+    @property
     def parts(self) -> dict[str, Any]:
         """The fields that decide the tokens by themselves; ``digest`` adds template and time."""
         left_out = ("tokenizer_path", "template", "now")
@@ -140,7 +145,7 @@ class Renderer:
         return Masker(
             settings.roles_to_train,
             stops,
-            {name: role for role, names in settings.roles.items() for name in names},
+            settings.aliases,
             last_only=settings.turns_to_train == "last",
             thinking_key=settings.thinking_key,
         )
